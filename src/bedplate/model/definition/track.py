@@ -1,0 +1,76 @@
+"""``distro/tracks/*.toml``: what one image is made of and which limits it must keep."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bedplate.model.definition.base import Definition
+
+
+class Slot(Definition):
+    """Sizes of the disk's partitions, in MiB. They cannot grow once nodes are installed."""
+
+    esp_mib: int
+    root_mib: int
+    verity_mib: int
+
+
+class Root(Definition):
+    """The root file system."""
+
+    filesystem: Literal["erofs"] = "erofs"
+    compression: str = "zstd,3"
+    cluster_bytes: int = 65536
+    verity: bool = True
+
+
+class Kernel(Definition):
+    """The kernel, its command line and its modules.
+
+    ``modules`` are module names or glob patterns below ``/usr/lib/modules/*/kernel``; everything else is left out of
+    the image, but dependencies of a listed module are kept. ``initrd_modules`` are loaded by the initrd, in order.
+    """
+
+    package: str
+    command_line: list[str]
+    modules: list[str]
+    initrd_modules: list[str]
+
+
+class Limits(Definition):
+    """What the finished image may hold. Anything found and not listed here stops the build."""
+
+    root_mib: int
+    uki_mib: int
+    packages: int
+    setid: list[str] = []
+    capabilities: list[str] = []
+    world_writable: list[str] = []
+    interpreters: list[str] = []
+    listening: list[str] = []
+
+
+class Track(Definition):
+    """One image."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    title: str
+    packages: list[str] = Field(description="What is asked for; the lock holds what follows from it")
+    exclude: list[str] = Field(default=[], description="Packages that must never be in this image")
+    files: list[str] = Field(
+        default=[], description="Sets below distro/files, later ones may not override earlier ones"
+    )
+    drop: list[str] = Field(default=[], description="Glob patterns of package paths left out of the image")
+    masked_units: list[str] = []
+    root: Root = Root()
+    kernel: Kernel
+    slots: Slot
+    limits: Limits
+
+
+class Tools(Definition):
+    """``distro/tools.toml``: the packages of the tools tree."""
+
+    packages: list[str]
