@@ -119,9 +119,9 @@ class Toolbox:
         *args: Argument,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
-        stdin: int | IO[Any] = subprocess.DEVNULL,
-        stdout: int | IO[Any] = subprocess.PIPE,
-        stderr: int | IO[Any] = subprocess.PIPE,
+        stdin: int | IO[Any] | None = subprocess.DEVNULL,
+        stdout: int | IO[Any] | None = subprocess.PIPE,
+        stderr: int | IO[Any] | None = subprocess.PIPE,
         pass_fds: Collection[int] = (),
         new_session: bool = False,
     ) -> subprocess.Popen[bytes]:

@@ -1,0 +1,12 @@
+"""One module per command or group of commands. Heavy imports stay inside the functions, so that starting is quick."""
+
+from __future__ import annotations
+
+import typer
+
+from bedplate.cli.commands import tools
+
+
+def register(app: typer.Typer) -> None:
+    """Attach every command to the application."""
+    app.add_typer(tools.app, name="tools")
