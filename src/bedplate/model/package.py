@@ -76,7 +76,10 @@ class UpstreamPackage:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the solver may choose: a package in RPM's terms. Relations are RPM dependency strings, also rich ones."""
+    """What the solver may choose: a package in RPM's terms. Relations are RPM dependency strings, also rich ones.
+
+    ``format``, ``suite`` and ``upstream_version`` say where it came from; a lock keeps them.
+    """
 
     nevra: Nevra
     source: SourceRef
@@ -89,6 +92,9 @@ class Candidate:
     suggests: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
     essential: bool = False
+    format: str = "deb"
+    suite: str = ""
+    upstream_version: str = ""
 
 
 class FileKind(StrEnum):

@@ -47,10 +47,28 @@ class PackageFacts(Definition):
     scripts: list[Verdict] = []
 
 
+class DroppedRequirement(Definition):
+    """A requirement left out of every package, or of those that ``of`` names.
+
+    Upstream packages require what their maintainer scripts call. None of those scripts is run, so what only they need
+    is not needed. A requirement with alternatives falls as a whole when it offers ``name``.
+    """
+
+    name: str = Field(description="Name of the required package or capability")
+    of: list[str] = Field(default=[], description="Packages (glob patterns) it is dropped from; empty: all of them")
+    keep: list[str] = Field(
+        default=[], description="Packages (glob patterns) that keep it, for they call it at run time"
+    )
+    reason: str = Field(min_length=10, description="Why nothing of the package that requires it calls it")
+
+
 class FactsFile(Definition):
     """One file of ``distro/packages``."""
 
     package: list[PackageFacts] = []
+    drop_requires: list[DroppedRequirement] = Field(
+        default=[], description="Requirements dropped from many packages at once"
+    )
 
 
 class User(Definition):
