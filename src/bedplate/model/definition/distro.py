@@ -24,6 +24,24 @@ class Suite(Definition):
     max_age_days: int | None = Field(
         default=None, description="Refuse an index older than this when it has no Valid-Until"
     )
+    path: str = Field(
+        default="", description="Root of the suite below its mirror; empty: dists/NAME for deb, the mirror itself for rpm"
+    )
+
+
+class MirrorKind(Definition):
+    """One of an upstream's archives, and how its mirrors are recognised among a host's apt sources.
+
+    A source is this archive when it names one of ``apt_suites`` and one of the upstream's components, and either its
+    keyring's file name matches one of ``keyrings`` or the last segment of its URI is ``path``. When nothing names this
+    archive, its address is that of ``derived_from`` with ``suffix`` appended.
+    """
+
+    apt_suites: list[str] = Field(default=[], description="Suite names a host may name, of any release")
+    keyrings: list[str] = Field(default=[], description="Glob patterns of the file name in Signed-By")
+    path: str = ""
+    derived_from: str = ""
+    suffix: str = ""
 
 
 class Upstream(Definition):
@@ -34,8 +52,8 @@ class Upstream(Definition):
     suites: list[Suite]
     components: list[str] = ["main"]
     arch: str = "amd64"
-    mirrors: dict[str, str] = Field(
-        default_factory=dict, description="Mirror kind -> path suffix below the host's apt mirror of the same archive"
+    mirrors: dict[str, MirrorKind] = Field(
+        default_factory=dict, description="The archives the suites lie in, by the name that Suite.mirror uses"
     )
 
 
