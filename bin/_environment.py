@@ -41,7 +41,16 @@ def _stamped(stamp: Path, wanted: str) -> bool:
 
 
 def _install(python: str, lock: Path) -> None:
-    command = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+    command = [
+        python,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--require-hashes",
+        "--no-deps",
+    ]
     done = subprocess.run([*command, "--no-compile", "--only-binary", ":all:", "-r", str(lock)], check=False)
     if done.returncode:
         sys.exit(
@@ -51,5 +60,7 @@ def _install(python: str, lock: Path) -> None:
 
 
 def environment() -> dict[str, str]:
-    """The caller's environment with Bedplate's source on the Python path."""
-    return {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONNOUSERSITE": "1"}
+    """The caller's environment with Bedplate's source on the Python path and byte code kept beside the environment."""
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    cache = str(Path(os.environ.get("BEDPLATE_VENV", ROOT / ".venv")) / "pycache")
+    return {**kept, "PYTHONPATH": str(ROOT / "src"), "PYTHONNOUSERSITE": "1", "PYTHONPYCACHEPREFIX": cache}

@@ -82,7 +82,9 @@ class BarProgress:
         done = int(bars.tasks[bars.task_ids.index(bar)].completed)
         if seconds >= _QUIET_SECONDS:
             amount = f"  [dim]{_amount(done, unit)}[/dim]" if done else ""
-            bars.console.print(f"[green]✓[/green] {'  ' * (self.depth - 1)}{name}  [bold]{seconds:.1f} s[/bold]{amount}")
+            bars.console.print(
+                f"[green]✓[/green] {'  ' * (self.depth - 1)}{name}  [bold]{seconds:.1f} s[/bold]{amount}"
+            )
         self._leave(bar)
 
     def say(self, line: str) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
-import click
 import typer.main
 from pydantic import BaseModel
 
@@ -38,21 +38,18 @@ def pages() -> dict[str, str]:
     return result
 
 
-def _describe(command: click.Command, path: tuple[str, ...]) -> str:
-    context = click.Context(command, info_name=" ".join(path))
+def _describe(command: Any, path: tuple[str, ...]) -> str:
     lines = ["", f"{'#' * min(len(path) + 1, 4)} `{' '.join(path)}`", "", (command.help or "").strip(), ""]
-    arguments = [p for p in command.params if isinstance(p, click.Argument)]
-    options = [p for p in command.params if isinstance(p, click.Option)]
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
     if arguments or options:
         lines += ["| argument or option | meaning |", "|---|---|"]
         lines += [f"| `{p.human_readable_name}` | {(getattr(p, 'help', '') or '').strip()} |" for p in arguments]
         lines += [f"| `{', '.join(p.opts + p.secondary_opts)}` | {_cell(p.help)} |" for p in options]
         lines.append("")
-    if isinstance(command, click.Group):
-        for name in sorted(command.list_commands(context)):
-            child = command.get_command(context, name)
-            if child is not None and not child.hidden:
-                lines.append(_describe(child, (*path, name)).rstrip() + "\n")
+    for name, child in sorted(getattr(command, "commands", {}).items()):
+        if not child.hidden:
+            lines.append(_describe(child, (*path, name)).rstrip() + "\n")
     return "\n".join(lines)
 
 

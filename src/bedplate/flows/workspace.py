@@ -15,9 +15,9 @@ from bedplate.model.progress import NoProgress, Progress
 class Workspace:
     """Directories and settings every flow needs.
 
-    ``distro`` is the definition's directory, ``cache`` may be removed at any time, ``keys`` may not, ``output`` receives
-    images. ``mirrors`` are mirror options of the user (``kind=URL``, or one URL for the main archive). ``jobs`` is how
-    many processes and threads heavy work may use.
+    ``distro`` is the definition's directory, ``cache`` may be removed at any time, ``keys`` may not, ``output``
+    receives images. ``mirrors`` are mirror options of the user (``kind=URL``, or one URL for the main archive).
+    ``jobs`` is how many processes and threads heavy work may use.
     """
 
     distro: Path

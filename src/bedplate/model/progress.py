@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 
@@ -18,17 +18,13 @@ class Task(Protocol):
 class Progress(Protocol):
     """Where progress goes: a bar on a terminal, plain lines otherwise, nowhere in tests."""
 
-    def task(self, name: str, total: int | None = None, unit: str = "") -> _TaskContext: ...
+    def task(self, name: str, total: int | None = None, unit: str = "") -> AbstractContextManager[Task]:
+        """A context in which the work runs; leaving it ends the task."""
+        ...
 
     def say(self, line: str) -> None:
         """A line the user should see whatever the display is (a fall-back taken, a lock made anew)."""
         ...
-
-
-class _TaskContext(Protocol):
-    def __enter__(self) -> Task: ...
-
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _Quiet:

@@ -9,7 +9,9 @@ import typer
 from bedplate.cli.options import Json
 from bedplate.cli.state import STATE
 
-app = typer.Typer(help="The tools tree: the external programs Bedplate runs, from locked packages.", no_args_is_help=True)
+app = typer.Typer(
+    help="The tools tree: the external programs Bedplate runs, from locked packages.", no_args_is_help=True
+)
 
 
 @app.command()
@@ -28,7 +30,7 @@ def prepare(
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
 def run(context: typer.Context) -> None:
-    """Run one program of the tools tree with the terminal's input and output. Example: bedplate tools run -- rpm --version"""
+    """Run a program of the tools tree on this terminal. Example: bedplate tools run -- rpm --version"""
     from bedplate.flows.tools import prepare_tools
 
     workspace = STATE.begin(as_json=False)
