@@ -58,6 +58,10 @@ class Track(Definition):
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     title: str
     packages: list[str] = Field(description="What is asked for; the lock holds what follows from it")
+    boot_packages: list[str] = Field(
+        default=[],
+        description="Locked like the others, but only parts of them go into initrd, UKI or ESP: nothing into the root",
+    )
     exclude: list[str] = Field(default=[], description="Packages that must never be in this image")
     files: list[str] = Field(
         default=[], description="Sets below distro/files, later ones may not override earlier ones"
