@@ -1,0 +1,63 @@
+"""X.509 keys for Secure Boot and PCR policies: RSA-2048, self-signed, marked with their kind."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from bedplate.trust.marks import DEVELOPMENT_TEXT, KIND_EXTENSION, RELEASE_TEXT, kind_value
+from bedplate.trust.roles import Kind, Role
+
+# The firmware does not look at the validity of a certificate in db; other readers do.
+_VALID = timedelta(days=3650)
+
+
+def generate(role: Role, kind: Kind, distribution: str, now: datetime | None = None) -> tuple[bytes, bytes]:
+    """A new RSA-2048 key and a self-signed code-signing certificate for it, both PEM.
+
+    Returns:
+        The private key (PKCS#8, unencrypted) and the certificate.
+    """
+    start = (now or datetime.now(UTC)).replace(microsecond=0)
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    mark = DEVELOPMENT_TEXT if kind is Kind.DEVELOPMENT else RELEASE_TEXT
+    # A common name holds 64 characters at most (RFC 5280 appendix A.1); what is cut is never the mark.
+    suffix = f" ({mark})"
+    common = f"{distribution} {role.title}"[: 64 - len(suffix)] + suffix
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.COMMON_NAME, common),
+            x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, mark),
+        ]
+    )
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(start)
+        .not_valid_after(start + _VALID)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.UnrecognizedExtension(KIND_EXTENSION, kind_value(kind)), critical=False)
+    )
+    certificate = builder.sign(key, hashes.SHA256())
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private, certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def public_pem(certificate: bytes) -> bytes:
+    """The public key of a PEM certificate as a PEM SubjectPublicKeyInfo."""
+    return (
+        x509.load_pem_x509_certificate(certificate)
+        .public_key()
+        .public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )

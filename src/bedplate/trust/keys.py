@@ -1,0 +1,245 @@
+"""The key store: a directory of keys by role, private to its owner, made on first use as development keys.
+
+Layout: ``<role>/<id>/`` holds ``key.pem`` and ``cert.pem`` (and ``public.pem``), or ``key.pgp`` and ``cert.pgp``;
+``<role>/active`` names the key in use.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+
+from bedplate.model.digest import identity, sha256
+from bedplate.model.errors import BadInput, BedplateError
+from bedplate.trust import certificates, openpgp
+from bedplate.trust.marks import DEVELOPMENT_TEXT, is_development, is_development_user_id
+from bedplate.trust.roles import ROLES, Form, Kind, Role, role
+from bedplate.trust.signers import Signer, open_signer
+
+
+@dataclass(frozen=True, slots=True)
+class KeyInfo:
+    """One key, without its private part.
+
+    ``id`` is role and the start of the fingerprint; ``fingerprint`` is hex (X.509: SHA-256 of the certificate;
+    OpenPGP: of the primary key); ``subject`` the certificate's subject or the user id; ``kind`` is read from the key
+    material, never from a file name.
+    """
+
+    id: str
+    role: str
+    kind: Kind
+    fingerprint: str
+    subject: str
+    directory: Path
+    active: bool
+
+
+class KeyStore:
+    """Keys below ``directory``, which is made with mode 0700 when it is not there.
+
+    Args:
+        directory: Where the keys lie.
+        distribution: Name that goes into new keys.
+
+    Raises:
+        BadInput: the directory belongs to someone else or is open to others.
+    """
+
+    def __init__(self, directory: Path, distribution: str = "Bedplate") -> None:
+        self.directory = directory
+        self.distribution = distribution
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._check_private(directory)
+
+    def create(self, role_name: str, kind: Kind = Kind.DEVELOPMENT) -> KeyInfo:
+        """Make a new key for a role and put it in use.
+
+        Raises:
+            BadInput: there is no such role.
+        """
+        wanted = role(role_name)
+        with self._lock():
+            return self._create(wanted, kind)
+
+    def ensure(self, role_name: str) -> KeyInfo:
+        """The key in use for a role; a development key is made when there is none."""
+        wanted = role(role_name)
+        with self._lock():
+            return self._active(wanted) or self._create(wanted, Kind.DEVELOPMENT)
+
+    def list(self) -> list[KeyInfo]:
+        """All keys, sorted by id."""
+        return sorted((info for entry in ROLES for info in self._of_role(entry)), key=lambda info: info.id)
+
+    def show(self, key_id: str) -> KeyInfo:
+        """The key called ``key_id``.
+
+        Raises:
+            BadInput: there is none; the error lists those there are.
+        """
+        known = self.list()
+        for info in known:
+            if info.id == key_id:
+                return info
+        names = ", ".join(info.id for info in known)
+        raise BadInput(
+            f"no key {key_id!r}",
+            where=str(self.directory),
+            remedy=f"name one of: {names}" if names else "make one: bedplate keys create ROLE",
+        )
+
+    def activate(self, key_id: str) -> KeyInfo:
+        """Put a key in use for its role.
+
+        Raises:
+            BadInput: there is no such key.
+        """
+        with self._lock():
+            info = self.show(key_id)
+            self._write_active(info.role, info.id)
+            return self.show(key_id)
+
+    def signer(self, role_name: str) -> Signer:
+        """A signer with the key in use for a role, made on first use."""
+        info = self.ensure(role_name)
+        return open_signer(info.directory.absolute().as_uri(), role(role_name))
+
+    def boot_key_paths(self) -> tuple[Path, Path]:
+        """Private key and certificate (PEM files) that sign boot loaders and kernels."""
+        directory = self.ensure("boot").directory
+        return directory / "key.pem", directory / "cert.pem"
+
+    def pcr_key_paths(self) -> tuple[Path, Path]:
+        """Private key and public key (PEM files) that sign expected PCR values."""
+        directory = self.ensure("pcr").directory
+        return directory / "key.pem", directory / "public.pem"
+
+    def public_digests(self) -> dict[str, str]:
+        """Role -> SHA-256 of the public part of the key in use (made on first use): inputs of a build's identity."""
+        return {entry.id: sha256(self.signer(entry.id).public) for entry in ROLES}
+
+    def public_identity(self) -> str:
+        """One digest over :meth:`public_digests`."""
+        return identity(self.public_digests())
+
+    def _create(self, wanted: Role, kind: Kind) -> KeyInfo:
+        files = self._x509_files(wanted, kind) if wanted.form is Form.X509 else self._openpgp_files(wanted, kind)
+        parent = self.directory / wanted.id
+        parent.mkdir(mode=0o700, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
+        try:
+            for name, data in files.items():
+                _write_private(temporary / name, data)
+            key_id = f"{wanted.id}-{self._fingerprint(wanted, temporary)[:16].lower()}"
+            temporary.rename(parent / key_id)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        self._write_active(wanted.id, key_id)
+        return self.show(key_id)
+
+    def _x509_files(self, wanted: Role, kind: Kind) -> dict[str, bytes]:
+        private, certificate = certificates.generate(wanted, kind, self.distribution)
+        return {"key.pem": private, "cert.pem": certificate, "public.pem": certificates.public_pem(certificate)}
+
+    def _openpgp_files(self, wanted: Role, kind: Kind) -> dict[str, bytes]:
+        mark = f"{DEVELOPMENT_TEXT}" if kind is Kind.DEVELOPMENT else "release"
+        word = "DEVELOPMENT " if kind is Kind.DEVELOPMENT else ""
+        secret = openpgp.generate(f"{self.distribution} {word}{wanted.title} ({mark})")
+        return {"key.pgp": secret, "cert.pgp": openpgp.load(secret, wanted.id).certificate}
+
+    def _fingerprint(self, entry: Role, directory: Path) -> str:
+        return self._describe(entry, directory)[0]
+
+    def _describe(self, entry: Role, directory: Path) -> tuple[str, str, Kind]:
+        if entry.form is Form.X509:
+            path = directory / "cert.pem"
+            try:
+                certificate = x509.load_pem_x509_certificate(path.read_bytes())
+            except (OSError, ValueError) as error:
+                raise BadInput(f"not a certificate ({error})", where=str(path)) from error
+            kind = Kind.DEVELOPMENT if is_development(certificate) else Kind.RELEASE
+            return certificate.fingerprint(hashes.SHA256()).hex(), certificate.subject.rfc4514_string(), kind
+        path = directory / "key.pgp"
+        try:
+            secret = path.read_bytes()
+        except OSError as error:
+            raise BadInput(f"not a key ({error.strerror})", where=str(path)) from error
+        key = openpgp.load(secret, str(path))
+        marked = any(is_development_user_id(user) for user in key.user_ids)
+        return key.fingerprint, ", ".join(key.user_ids), Kind.DEVELOPMENT if marked else Kind.RELEASE
+
+    def _of_role(self, entry: Role) -> Iterator[KeyInfo]:
+        parent = self.directory / entry.id
+        if not parent.is_dir():
+            return
+        active = self._active_id(entry)
+        for directory in sorted(parent.iterdir()):
+            if directory.is_dir() and directory.name.startswith(f"{entry.id}-"):
+                fingerprint, subject, kind = self._describe(entry, directory)
+                yield KeyInfo(
+                    directory.name, entry.id, kind, fingerprint, subject, directory, active=directory.name == active
+                )
+
+    def _active_id(self, entry: Role) -> str:
+        try:
+            return (self.directory / entry.id / "active").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def _active(self, entry: Role) -> KeyInfo | None:
+        wanted = self._active_id(entry)
+        return self.show(wanted) if wanted else None
+
+    def _write_active(self, role_name: str, key_id: str) -> None:
+        path = self.directory / role_name / "active"
+        temporary = path.with_name(f".active.{os.getpid()}")
+        _write_private(temporary, f"{key_id}\n".encode())
+        temporary.rename(path)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        # Held while a key is made, so that two first uses at once end with one key.
+        descriptor = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    @staticmethod
+    def _check_private(directory: Path) -> None:
+        status = directory.stat()
+        if status.st_uid != os.geteuid():
+            raise BadInput(
+                f"the key directory belongs to user id {status.st_uid}",
+                where=str(directory),
+                remedy="use a directory of your own: BEDPLATE_KEYS=DIRECTORY",
+            )
+        if status.st_mode & 0o077:
+            raise BadInput(
+                f"others may look into the key directory (mode {status.st_mode & 0o777:04o})",
+                where=str(directory),
+                remedy=f"close it: chmod 700 {directory}",
+            )
+
+
+def _write_private(path: Path, data: bytes) -> None:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise BedplateError(f"cannot write the key ({error.strerror})", where=str(path)) from error
