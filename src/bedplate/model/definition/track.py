@@ -74,7 +74,15 @@ class Track(Definition):
     limits: Limits
 
 
-class Tools(Definition):
-    """``distro/tools.toml``: the packages of the tools tree."""
+class ToolSet(Definition):
+    """One tools tree: the packages asked for, and which way to go where upstream offers a choice."""
 
     packages: list[str]
+    exclude: list[str] = []
+    prefer: list[str] = []
+
+
+class Tools(Definition):
+    """``distro/tools.toml``: the sets of external programs, each locked and unpacked as a tree of its own."""
+
+    sets: dict[str, ToolSet]
