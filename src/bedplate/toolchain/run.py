@@ -142,3 +142,5 @@ class Toolbox:
 
 PIPE = subprocess.PIPE
 DEVNULL = subprocess.DEVNULL
+Process = subprocess.Popen[bytes]
+StillRunning = subprocess.TimeoutExpired

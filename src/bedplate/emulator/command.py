@@ -1,0 +1,124 @@
+"""The QEMU command line of a machine: a pure function of its options and the places of its files.
+
+Sources: qemu(1); OVMF's requirements for Secure Boot (SMM, flash writable from SMM only).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedplate.emulator.options import Acceleration, Accelerator, MachineOptions
+
+REPORT_PORT = "bedplate.report"
+
+# The oldest x86-64-v2 model: everything a distribution's baseline asks for, and little that software emulation must
+# carry along. AES is added because the disk of a node is encrypted.
+TCG_CPU = "Westmere"
+_TCG = "tcg,thread=multi,tb-size=512"
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where the files and channels of one running machine are.
+
+    ``console``, ``report``, ``qmp`` and ``tpm`` are numbers of connected sockets the QEMU process inherits; ``tpm`` is
+    None without a TPM. ``data`` are directories with firmware blobs. ``credentials`` maps name to a file that holds
+    the SMBIOS string.
+    """
+
+    disk: Path
+    code: Path
+    variables: Path
+    data: tuple[Path, ...]
+    console: int
+    report: int
+    qmp: int
+    tpm: int | None
+    credentials: tuple[Path, ...] = ()
+
+
+def machine_command(options: MachineOptions, accelerator: Accelerator, places: Places) -> list[str]:
+    """Arguments for ``qemu-system-x86_64``."""
+    arguments = ["-no-user-config", "-nodefaults", "-display", "none", "-vga", "none"]
+    for directory in places.data:
+        arguments += ["-L", str(directory)]
+    arguments += _base(options, accelerator)
+    arguments += _firmware(places)
+    arguments += _channels(places)
+    arguments += _disks(options, places)
+    arguments += _network(options)
+    if places.tpm is not None:
+        arguments += [
+            *("-chardev", f"socket,id=tpm,fd={places.tpm}"),
+            *("-tpmdev", "emulator,id=tpm0,chardev=tpm"),
+            *("-device", "tpm-crb,tpmdev=tpm0"),
+        ]
+    for path in places.credentials:
+        arguments += ["-smbios", f"type=11,path={escape(path)}"]
+    return arguments
+
+
+def escape(value: object) -> str:
+    """A value within a QEMU option string: a comma is written twice."""
+    return str(value).replace(",", ",,")
+
+
+def _base(options: MachineOptions, accelerator: Accelerator) -> list[str]:
+    kvm = accelerator.kind is Acceleration.KVM
+    return [
+        *("-machine", "q35,smm=on,vmport=off,hpet=off"),
+        *("-accel", "kvm" if kvm else _TCG),
+        *("-cpu", options.cpu or ("host" if kvm else TCG_CPU)),
+        *("-smp", str(options.cpus)),
+        *("-m", f"{options.memory_mib}M"),
+        *("-boot", "menu=off,strict=on"),
+        *("-action", "reboot=reset" if options.restart else "reboot=shutdown"),
+        *("-rtc", "base=utc,clock=host"),
+        *("-object", "rng-builtin,id=rng"),
+        *("-device", "virtio-rng-pci,rng=rng"),
+    ]
+
+
+def _firmware(places: Places) -> list[str]:
+    return [
+        *("-global", "driver=cfi.pflash01,property=secure,value=on"),
+        *("-global", "ICH9-LPC.disable_s3=1"),
+        *("-drive", f"if=pflash,unit=0,format=raw,readonly=on,file={escape(places.code)}"),
+        *("-drive", f"if=pflash,unit=1,format=raw,file={escape(places.variables)}"),
+    ]
+
+
+def _channels(places: Places) -> list[str]:
+    return [
+        *("-chardev", f"socket,id=console,fd={places.console}"),
+        *("-serial", "chardev:console"),
+        *("-chardev", f"socket,id=report,fd={places.report}"),
+        *("-device", "virtio-serial-pci,id=vserial"),
+        *("-device", f"virtserialport,bus=vserial.0,nr=1,chardev=report,name={REPORT_PORT}"),
+        *("-chardev", f"socket,id=qmp,fd={places.qmp}"),
+        *("-mon", "chardev=qmp,mode=control"),
+    ]
+
+
+def _disks(options: MachineOptions, places: Places) -> list[str]:
+    # The overlay dies with the machine or is thrown away after a crash: no guest flush needs to reach the platter.
+    arguments = [
+        *("-drive", f"if=none,id=system,format=qcow2,cache=unsafe,discard=unmap,file={escape(places.disk)}"),
+        *("-device", "virtio-blk-pci,drive=system,serial=system,bootindex=0"),
+    ]
+    for number, drive in enumerate(options.drives):
+        arguments += [
+            "-drive",
+            f"if=none,id=extra{number},format={drive.format},readonly=on,file={escape(drive.path)}",
+            *("-device", f"virtio-blk-pci,drive=extra{number},serial={escape(drive.serial)}"),
+        ]
+    return arguments
+
+
+def _network(options: MachineOptions) -> list[str]:
+    if not options.network:
+        return ["-nic", "none"]
+    forwards = "".join(f",hostfwd=tcp:127.0.0.1:{entry.host_port}-:{entry.guest_port}" for entry in options.forwards)
+    # An empty romfile keeps the network boot code out of the firmware, which would only cost time.
+    return ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]

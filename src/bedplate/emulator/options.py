@@ -1,0 +1,67 @@
+"""What a machine is made of: plain values, no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+GIB = 1 << 30
+
+
+class Acceleration(StrEnum):
+    """How the guest's instructions are run."""
+
+    KVM = "kvm"
+    TCG = "tcg"
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """The acceleration chosen and, in words, why."""
+
+    kind: Acceleration
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drive:
+    """A further disk. ``serial`` (20 characters at most) names it in the guest; the file is never written to."""
+
+    path: Path
+    serial: str
+    format: str = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A TCP port of the host's loopback address that leads to one of the guest."""
+
+    host_port: int
+    guest_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class MachineOptions:
+    """One machine.
+
+    ``image`` is a raw disk image; it is never written to. ``disk_bytes`` is the size the guest sees, at least the
+    image's. ``certificates`` are PEM certificates enrolled as PK, KEK and db, and nothing else: Secure Boot is then
+    enforced; without any the firmware is in setup mode. ``credentials`` are systemd system credentials.
+    ``restart`` says whether a guest that resets starts again; otherwise its reset ends the machine.
+    ``network`` False leaves the guest without a network card.
+    """
+
+    image: Path
+    memory_mib: int = 2048
+    cpus: int = 2
+    cpu: str = ""
+    disk_bytes: int = 8 * GIB
+    certificates: tuple[bytes, ...] = ()
+    tpm: bool = True
+    network: bool = True
+    forwards: tuple[Forward, ...] = ()
+    drives: tuple[Drive, ...] = ()
+    credentials: Mapping[str, bytes] = field(default_factory=dict)
+    restart: bool = True
