@@ -189,7 +189,9 @@ def main_entries(
 def _file_entries(layout: Layout, digests: Mapping[str, str], colours: Mapping[str, int]) -> dict[int, Entry]:
     files = layout.files
     split = [entry.path.rpartition("/") for entry in files]
-    directories = sorted({parent + "/" for parent, _, _ in split}, key=lambda name: name.encode(errors="surrogateescape"))
+    directories = sorted(
+        {parent + "/" for parent, _, _ in split}, key=lambda name: name.encode(errors="surrogateescape")
+    )
     position = {name: number for number, name in enumerate(directories)}
     sizes = tuple(entry.size for entry in files)
     entries: dict[int, Entry] = {
@@ -312,7 +314,6 @@ def _interpreters(spec: PackageSpec) -> set[Dependency]:
     return {Dependency(program, sense) for program, sense in senses.items() if program.startswith("/")}
 
 
-
 def _rpmlib(spec: PackageSpec, layout: Layout, dependencies: Iterable[Dependency]) -> set[Dependency]:
     known = list(dependencies)
     own = f"{spec.nevra.evr.version}-{spec.nevra.evr.release}"
@@ -333,5 +334,3 @@ def _rpmlib(spec: PackageSpec, layout: Layout, dependencies: Iterable[Dependency
     }
     sense = Sense.RPMLIB | Sense.LESS | Sense.EQUAL
     return {Dependency(f"rpmlib({name})", sense, evr) for name, (evr, needed) in wanted.items() if needed}
-
-

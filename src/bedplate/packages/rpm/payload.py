@@ -109,9 +109,7 @@ class PayloadWriter:
         """End the stream; nothing can be written any more."""
         self._flush(self._buffer)
         self._emit(self._compressor.flush())
-        return PayloadDigests(
-            self._packed.hexdigest(), self._packed_size, self._plain.hexdigest(), self._plain_size
-        )
+        return PayloadDigests(self._packed.hexdigest(), self._packed_size, self._plain.hexdigest(), self._plain_size)
 
 
 def archive_size(headers: Iterable[bytes], sizes: Iterable[int]) -> int:
