@@ -39,13 +39,15 @@ def drop_requirements(
     by_name: dict[str, list[DroppedRequirement]] = {}
     for rule in rules:
         by_name.setdefault(rule.name, []).append(rule)
-    kept, dropped = [], []
+    kept: list[Candidate] = []
+    dropped: list[Dropped] = []
     for candidate in candidates:
         requires = _filtered(candidate, candidate.requires, by_name, dropped)
         recommends = _filtered(candidate, candidate.recommends, by_name, [])
         if requires is not candidate.requires or recommends is not candidate.recommends:
-            candidate = replace(candidate, requires=requires, recommends=recommends)
-        kept.append(candidate)
+            kept.append(replace(candidate, requires=requires, recommends=recommends))
+        else:
+            kept.append(candidate)
     return kept, dropped
 
 

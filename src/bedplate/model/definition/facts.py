@@ -41,6 +41,9 @@ class PackageFacts(Definition):
     drop_requires: list[str] = Field(
         default=[], description="Names of requirements to leave out, with the reason beside them"
     )
+    drop_conflicts: list[str] = Field(
+        default=[], description="Names of conflicts to leave out, with the reason beside them"
+    )
     drop: list[str] = Field(default=[], description="Glob patterns of paths that never enter our RPM")
     modes: dict[str, Mode] = {}
     alternatives: list[Alternative] = []

@@ -1,0 +1,76 @@
+"""Explain a solution: who asked for each package, which choices were made, what is not at its newest version."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+
+from bedplate.model.package import Candidate
+from bedplate.resolve.preference import Preference
+from bedplate.resolve.request import TRACK, Choice, ChoiceReason, HeldBack, Request, Why
+from bedplate.resolve.universe import Universe
+
+
+def trace(packages: Sequence[Candidate], universe: Universe) -> dict[str, Why]:
+    """For each package name a shortest chain from the request, keys sorted; ties go to the first name in the alphabet.
+
+    Packages that came by recommendation only are found through the recommendation.
+    """
+    chosen = {package.nevra.name: package for package in packages}
+    why: dict[str, Why] = {}
+    queue: deque[str] = deque()
+
+    def reach(text: str, by: str, chain: tuple[str, ...]) -> None:
+        for name in sorted({c.nevra.name for c in universe.providers(text) if chosen.get(c.nevra.name) == c}):
+            if name not in why:
+                why[name] = Why(by, text, (*chain, name))
+                queue.append(name)
+
+    for text in sorted(universe.install, key=lambda text: (text not in chosen, text)):
+        reach(text, TRACK, ())
+    while queue:
+        name = queue.popleft()
+        for text in (*chosen[name].requires, *chosen[name].recommends):
+            if name in why:
+                reach(text, name, why[name].chain)
+    return {name: why[name] for name in sorted(why)}
+
+
+def choices_made(packages: Sequence[Candidate], universe: Universe, preference: Preference) -> tuple[Choice, ...]:
+    """Every requirement of the solution that packages of several names could have met, sorted."""
+    chosen = {package.nevra.name: package for package in packages}
+    asked = [(TRACK, text) for text in universe.install if text not in chosen]
+    asked += [(package.nevra.name, text) for package in packages for text in package.requires]
+    alone = {
+        options[0].candidate.nevra.name for _, text in asked if len(options := preference.options(text)) == 1
+    } | set(universe.install)
+    choices = []
+    for by, text in sorted(set(asked)):
+        options = preference.options(text)
+        taken = [option for option in options if option.candidate.nevra.name in chosen]
+        if len(options) < 2 or not taken:
+            continue
+        first = taken[0]
+        name = first.candidate.nevra.name
+        if first is options[0]:
+            reason = first.reason
+        else:
+            reason = ChoiceReason.PRESENT if name in alone else ChoiceReason.FORCED
+        others = tuple(sorted(o.candidate.nevra.name for o in options if o is not first))
+        choices.append(Choice(by, text, name, others, reason))
+    return tuple(choices)
+
+
+def held_back(packages: Sequence[Candidate], universe: Universe, request: Request) -> tuple[HeldBack, ...]:
+    """Packages of the solution that are offered in a higher version too."""
+    best: dict[str, Candidate] = {}
+    for candidate in universe.offered:
+        known = best.get(candidate.nevra.name)
+        if known is None or known.nevra.evr < candidate.nevra.evr:
+            best[candidate.nevra.name] = candidate
+    favoured = frozenset(request.favour)
+    return tuple(
+        HeldBack(package.nevra, best[package.nevra.name].nevra, package.nevra in favoured)
+        for package in packages
+        if package.nevra.evr < best[package.nevra.name].nevra.evr
+    )
