@@ -36,7 +36,7 @@ _STRINGS = (Type.STRING, Type.STRING_ARRAY, Type.I18NSTRING)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One value to encode: integers for the INT types, text for STRING, a tuple of texts for the arrays, bytes for BIN."""
+    """One value: integers for the INT types, text for STRING, a tuple of texts for the arrays, bytes for BIN."""
 
     type: Type
     value: Value

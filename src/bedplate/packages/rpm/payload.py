@@ -21,11 +21,9 @@ _STRIPPED = "07070X"
 _BLOCK = 256 * 1024
 
 
-def newc_header(
-    name: bytes, *, inode: int = 0, mode: int = 0, links: int = 1, mtime: int = 0, size: int = 0, device: int = 0
-) -> bytes:
+def newc_header(name: bytes, *, inode: int = 0, mode: int = 0, links: int = 1, mtime: int = 0, size: int = 0) -> bytes:
     """One cpio member header with its name, padded to a multiple of four bytes."""
-    numbers = (inode, mode, 0, 0, links, mtime, size, 0, device, 0, 0, len(name) + 1, 0)
+    numbers = (inode, mode, 0, 0, links, mtime, size, 0, 0, 0, 0, len(name) + 1, 0)
     header = (_NEWC + "".join(f"{number:08x}" for number in numbers)).encode() + name + b"\0"
     return header + b"\0" * (-len(header) % 4)
 
@@ -37,15 +35,14 @@ def stripped_header(index: int) -> bytes:
 
 
 def member_header(entry: FileEntry, *, inode: int, links: int, size: int) -> bytes:
-    """The newc header of one path, as rpm writes it (name below ``.``, owners left to the package header)."""
+    """The newc header of one path, as rpm writes it (name below ``.``; owners and device come from the package header)."""
     return newc_header(
         b"." + entry.path.encode("utf-8", "surrogateescape"),
         inode=inode,
         mode=TYPE_BITS[entry.kind] | entry.mode,
-        links=links + (entry.kind is FileKind.DIRECTORY),
+        links=links,
         mtime=entry.mtime,
         size=size,
-        device=1,
     )
 
 

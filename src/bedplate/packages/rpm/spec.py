@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileEntry, FileFlag, FileKind, Nevra, Script, SourceRef
@@ -92,7 +93,7 @@ def check_spec(spec: PackageSpec) -> tuple[FileEntry, ...]:
     files = tuple(sorted(spec.files, key=lambda entry: entry.path.encode("utf-8", "surrogateescape")))
     by_path = {entry.path: entry for entry in files}
     if len(by_path) != len(files):
-        double = next(one.path for one, two in zip(files, files[1:], strict=False) if one.path == two.path)
+        double = next(one.path for one, two in pairwise(files) if one.path == two.path)
         raise BadInput(f"two files are called {double}", where=where)
     for entry in files:
         check_path(entry.path, where)

@@ -7,9 +7,7 @@ room for it is left, the payload is streamed behind, and the header is written i
 from __future__ import annotations
 
 import hashlib
-import os
 import struct
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -18,6 +16,7 @@ import zstandard
 
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileEntry, FileFlag, FileKind, Nevra
+from bedplate.packages.atomic import replacing
 from bedplate.packages.rpm import assemble
 from bedplate.packages.rpm.header import Entry, encode_header, int32s, int64s, string
 from bedplate.packages.rpm.payload import (
@@ -46,7 +45,7 @@ _LEAD_ARCH = {"x86_64": 1, "i686": 1, "aarch64": 19, "noarch": 255}
 
 @dataclass(frozen=True, slots=True)
 class WrittenRpm:
-    """A finished package: ``sha256`` of the whole (unsigned) file, ``size`` in bytes, and its files, now with digests."""
+    """A finished package: ``sha256`` and ``size`` in bytes of the whole (unsigned) file; its files, now with digests."""
 
     path: Path
     nevra: Nevra
@@ -88,30 +87,22 @@ def write_rpm(spec: PackageSpec, contents: Contents, out: Path, *, compression: 
 
     empty = PayloadDigests(_PLACEHOLDER, 0, _PLACEHOLDER, plain)
     room = _head(spec, header(digests, {}, empty), empty)
-    with tempfile.NamedTemporaryFile(dir=out.parent, prefix=f".{out.name}.", delete=False) as stream:
-        temporary = Path(stream.name)
-        try:
-            stream.seek(len(room))
-            payload = PayloadWriter(stream, compression, plain)
-            colours: dict[str, int] = {}
-            for member in members:
-                _write_member(member, layout, contents, payload, digests, colours, str(spec.nevra))
-            payload.write(newc_header(TRAILER.encode()))
-            payload.pad()
-            done = payload.finish()
-            head = _head(spec, header(digests, colours, done), done)
-            if len(head) != len(room) or done.archive_size != plain:
-                raise AssertionError("the header outgrew the room left for it")
-            stream.seek(0)
-            stream.write(head)
-            stream.flush()
-            digest, size = _digest(stream)
-            os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
-            temporary.replace(out)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+    with replacing(out) as stream:
+        stream.seek(len(room))
+        payload = PayloadWriter(stream, compression, plain)
+        colours: dict[str, int] = {}
+        for member in members:
+            _write_member(member, layout, contents, payload, digests, colours, str(spec.nevra))
+        payload.write(newc_header(TRAILER.encode()))
+        payload.pad()
+        done = payload.finish()
+        head = _head(spec, header(digests, colours, done), done)
+        if len(head) != len(room) or done.archive_size != plain:
+            raise AssertionError("the header does not fit the room left for it")
+        stream.seek(0)
+        stream.write(head)
+        stream.flush()
+        digest, size = _digest(stream)
     return WrittenRpm(
         out, spec.nevra, digest, size, tuple(replace(entry, sha256=digests.get(entry.path, "")) for entry in files)
     )
@@ -143,8 +134,11 @@ def _has_digest(entry: FileEntry) -> bool:
 
 
 def _plan_members(layout: assemble.Layout) -> list[_Member]:
+    """The archive in rpm's order: files with one name by path, then the link groups, each in one piece."""
+    order = sorted(range(len(layout.files)), key=lambda index: (layout.links[index] > 1, layout.first[index], index))
     members = []
-    for index, entry in enumerate(layout.files):
+    for index in order:
+        entry = layout.files[index]
         if entry.flags & FileFlag.GHOST:
             continue
         # The content of a link group travels with its last name, as rpm expects when it unpacks.
