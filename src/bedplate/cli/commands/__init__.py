@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import typer
 
-from bedplate.cli.commands import tools
+from bedplate.cli.commands import keys, store, tools
 
 
 def register(app: typer.Typer) -> None:
     """Attach every command to the application."""
+    app.add_typer(keys.app, name="keys")
+    app.add_typer(store.app, name="store")
     app.add_typer(tools.app, name="tools")
