@@ -23,7 +23,7 @@ class DebPackage:
     """One .deb.
 
     ``fields`` are the control fields as written. ``control_files`` holds every control member's bytes by name
-    (``triggers``, ``shlibs``, ``md5sums`` …). ``conffiles`` are canonical paths. ``scripts`` are the maintainer scripts.
+    (``triggers``, ``shlibs`` …). ``conffiles`` are canonical paths, ``scripts`` the maintainer scripts.
     """
 
     path: Path
