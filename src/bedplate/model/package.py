@@ -142,11 +142,16 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A maintainer script, scriptlet or trigger. ``kind`` is ``postinst``, ``%post``, ``%transfiletriggerin`` …"""
+    """A maintainer script, scriptlet or trigger. ``kind`` is ``postinst``, ``%post``, ``%transfiletriggerin`` …
+
+    ``condition`` says for what a trigger runs: comma-separated RPM dependencies (``%triggerin``) or path prefixes
+    (``%filetriggerin`` and its kin); empty for every other script.
+    """
 
     kind: str
     interpreter: str
     text: str
+    condition: str = ""
 
 
 class PackageContent(Protocol):
