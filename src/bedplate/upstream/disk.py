@@ -6,8 +6,10 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import IO
 
 from bedplate.model.errors import BedplateError
 
@@ -43,6 +45,13 @@ def sync_directory(path: Path) -> None:
         os.close(fileno)
 
 
+def write_all(stream: IO[bytes] | FileIO, data: bytes) -> None:
+    """Write all of ``data`` to an unbuffered file, which may take it in parts."""
+    view = memoryview(data)
+    while view:
+        view = view[stream.write(view) or 0 :]
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a whole file so that its name holds the old or the new content, never a part.
 
@@ -51,11 +60,10 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     with disk_errors(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
+        with NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False, buffering=0) as stream:
             temporary = Path(stream.name)
             try:
-                stream.write(data)
-                stream.flush()
+                write_all(stream.file, data)
                 os.fsync(stream.fileno())
                 temporary.rename(path)
             finally:

@@ -52,6 +52,10 @@ class Mirrors:
     archives: Mapping[str, tuple[str, ...]]
     origins: Mapping[str, str]
 
+    def index_bases(self, suite: str) -> tuple[str, ...]:
+        """Bases that may carry the current index of ``suite``; an archive mirror holds yesterday's."""
+        return self.bases.get(self.suites[suite], ())
+
     def urls(self, suite: str, path: str) -> tuple[str, ...]:
         """All places where ``path`` of ``suite`` may lie, best first; of an unknown suite, in every kind."""
         kinds = [self.suites[suite]] if suite in self.suites else list(self.bases)

@@ -14,7 +14,7 @@ from tempfile import NamedTemporaryFile
 from typing import IO
 
 from bedplate.model.errors import BedplateError, TrustError
-from bedplate.upstream.disk import disk_errors, sync_directory
+from bedplate.upstream.disk import disk_errors, sync_directory, write_all
 
 CHUNK = 1 << 20
 _LEFTOVER_SECONDS = 24 * 3600
@@ -102,11 +102,10 @@ class ContentStore:
             return final
         with disk_errors(self.root):
             self.partial.mkdir(parents=True, exist_ok=True)
-            with NamedTemporaryFile(dir=self.partial, prefix="put-", delete=False) as stream:
+            with NamedTemporaryFile(dir=self.partial, prefix="put-", delete=False, buffering=0) as stream:
                 temporary = Path(stream.name)
                 try:
-                    self._copy(chunks, stream, digest, size)
-                    stream.flush()
+                    self._copy(chunks, stream.file, digest, size)
                     self._place(stream.fileno(), temporary, final)
                 finally:
                     temporary.unlink(missing_ok=True)
@@ -119,7 +118,7 @@ class ContentStore:
             if total > size:
                 raise TrustError(f"more than the {size} bytes that were promised", where=digest)
             hasher.update(chunk)
-            out.write(chunk)
+            write_all(out, chunk)
         if total != size or hasher.hexdigest() != digest:
             raise TrustError(f"got {total} bytes with SHA-256 {hasher.hexdigest()}, expected {size}", where=digest)
 
