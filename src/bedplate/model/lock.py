@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,24 @@ from bedplate.model.evr import Evr
 from bedplate.model.package import Location, Nevra, SourceRef
 
 LOCK_VERSION = 1
+
+_REMEDY = "make the lock again: bedplate lock TRACK"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
+_EVR = re.compile(r"(?:[0-9]+:)?[^\s:/-]+-[^\s:/-]+")
+_SOURCE = re.compile(_NAME.pattern + " " + _EVR.pattern)
+_ARCH = re.compile(r"[a-z0-9_]+")
+_TEXT = re.compile(r".*", re.DOTALL)
+_PATH = re.compile(r"(?!/)(?!(?:.*/)?\.\.(?:/|$)).+")
+_REQUIRED = {"name": _NAME, "evr": _EVR, "arch": _ARCH, "source": _SOURCE}
+_OPTIONAL = {
+    "rpm_sha256": _SHA256,
+    "format": re.compile("deb|rpm"),
+    "suite": _TEXT,
+    "why": _TEXT,
+    "upstream_version": _TEXT,
+}
+_LOCATION = {"upstream": _NAME, "path": _PATH, "sha256": _SHA256}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,36 +72,76 @@ def parse_lock(text: str, where: str) -> Lock:
     """Parse the text of a lock file.
 
     Raises:
-        BadInput: not TOML, of another version, or with an entry that lacks a field; ``where`` names the file.
+        BadInput: not TOML, of another version, or with entries that lack a field or hold a wrong one; every mistake is
+            a line of the details. ``where`` names the file.
     """
-    remedy = "make the lock again: bedplate lock TRACK"
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"not valid TOML ({error})", where=where, remedy=remedy) from error
+        raise BadInput(f"not valid TOML ({error})", where=where, remedy=_REMEDY) from error
     if data.get("version") != LOCK_VERSION:
         raise BadInput(
-            f"lock version {data.get('version')!r}, this Bedplate reads {LOCK_VERSION}", where=where, remedy=remedy
+            f"lock version {data.get('version')!r}, this Bedplate reads {LOCK_VERSION}", where=where, remedy=_REMEDY
         )
-    entry: dict[str, Any] = {}
-    try:
-        packages = []
-        for entry in data["package"]:
-            packages.append(_parse_package(entry))
-        return Lock(data["track"], data["definition"], tuple(packages), dict(data.get("indexes", {})))
-    except (KeyError, TypeError, ValueError) as error:
+    mistakes = _head_mistakes(data)
+    packages: dict[str, LockedPackage] = {}
+    entries = data.get("package", [])
+    for number, entry in enumerate(entries if isinstance(entries, list) else [], 1):
         name = entry.get("name", "?") if isinstance(entry, dict) else "?"
-        raise BadInput(f"entry {name!r} is incomplete or wrong ({error})", where=where, remedy=remedy) from error
+        label = f"package {number} ({name})"
+        wrong = _entry_mistakes(entry)
+        if name in packages:
+            wrong.append("is in the lock twice")
+        mistakes += [f"{label}: {mistake}" for mistake in wrong]
+        if not wrong:
+            packages[name] = _parse_package(entry)
+    if mistakes:
+        count = "one mistake" if len(mistakes) == 1 else f"{len(mistakes)} mistakes"
+        raise BadInput(f"the lock has {count}", where=where, remedy=_REMEDY, details=mistakes)
+    return Lock(data["track"], data["definition"], tuple(packages.values()), dict(data.get("indexes", {})))
+
+
+def _head_mistakes(data: dict[str, Any]) -> list[str]:
+    mistakes = [
+        f"{key}: missing or not a text" for key in ("track", "definition") if not isinstance(data.get(key), str)
+    ]
+    if not isinstance(data.get("package", []), list):
+        mistakes.append("package: not a list of entries")
+    indexes = data.get("indexes", {})
+    if not isinstance(indexes, dict) or not all(isinstance(value, str) for value in indexes.values()):
+        mistakes.append("indexes: not a table of digests")
+    unknown = data.keys() - {"version", "track", "definition", "indexes", "package"}
+    return mistakes + [f"{key}: unknown key" for key in sorted(unknown)]
+
+
+def _entry_mistakes(entry: Any) -> list[str]:
+    if not isinstance(entry, dict):
+        return ["not a table"]
+    located = bool(entry.keys() & {*_LOCATION, "size"})
+    required = _REQUIRED | _LOCATION if located else _REQUIRED
+    mistakes = []
+    for key, pattern in (*required.items(), *_OPTIONAL.items()):
+        value = entry.get(key)
+        if value is None:
+            if key in required:
+                mistakes.append(f"{key} is missing")
+        elif not isinstance(value, str) or not pattern.fullmatch(value):
+            mistakes.append(f"{key} is wrong: {value!r}")
+    size = entry.get("size")
+    if located and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+        mistakes.append("size is missing" if size is None else f"size is wrong: {size!r}")
+    unknown = entry.keys() - {*required, *_OPTIONAL, "size"}
+    return mistakes + [f"unknown key {key!r}" for key in sorted(unknown)]
 
 
 def _parse_package(entry: dict[str, Any]) -> LockedPackage:
     location = None
     if "path" in entry:
-        location = Location(entry["upstream"], entry["path"], entry["sha256"], int(entry["size"]))
-    source = entry["source"].rpartition(" ")
+        location = Location(entry["upstream"], entry["path"], entry["sha256"], entry["size"])
+    source, _, source_evr = entry["source"].partition(" ")
     return LockedPackage(
         nevra=Nevra(entry["name"], Evr.parse(entry["evr"]), entry["arch"]),
-        source=SourceRef(source[0], Evr.parse(source[2])),
+        source=SourceRef(source, Evr.parse(source_evr)),
         location=location,
         rpm_sha256=entry.get("rpm_sha256", ""),
         format=entry.get("format", "deb"),

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from bedplate.model.errors import BadInput
+from bedplate.model.evr import Evr
 
 COMPARISONS = frozenset({"<", "<=", "=", ">=", ">"})
 _RICH_WORDS = frozenset({"and", "or", "if", "unless", "else", "with", "without"})
@@ -76,6 +77,25 @@ def plain_parts(relation: Relation) -> Iterator[Plain]:
     else:
         for part in relation.parts:
             yield from plain_parts(part)
+
+
+def provides_match(provide: Plain, wanted: Plain) -> bool:
+    """Whether a provided capability meets a plain requirement: rpm's rule of overlapping ranges.
+
+    A provide without a version meets only a requirement without one.
+    """
+    if provide.name != wanted.name:
+        return False
+    if not wanted.comparison:
+        return True
+    if not provide.comparison:
+        return False
+    order = Evr.parse(provide.evr).compare(Evr.parse(wanted.evr))
+    if order < 0:
+        return ">" in provide.comparison or "<" in wanted.comparison
+    if order > 0:
+        return "<" in provide.comparison or ">" in wanted.comparison
+    return bool(set(provide.comparison) & set(wanted.comparison))
 
 
 def without_plain(relation: Relation, name: str) -> Relation | None:

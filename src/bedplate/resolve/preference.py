@@ -115,7 +115,7 @@ class Preference:
             open_choices.sort(reverse=True)
             _, text = open_choices.pop()
             options = self.options(text)
-            if not any(option.candidate.nevra.name in wished for option in options):
+            if not any(wished.get(provider.nevra.name) == provider for provider in self._universe.providers(text)):
                 take(options[0].candidate)
         return [wished[name] for name in sorted(wished)]
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import solv
 
+from bedplate.model.errors import BadInput
 from bedplate.model.package import Candidate
 from bedplate.model.relation import Plain, parse_relation
 from bedplate.resolve.preference import Preference
@@ -27,8 +28,10 @@ def solve(candidates: Sequence[Candidate], request: Request) -> Solution:
 
     Raises:
         Unresolvable: no consistent set exists; the details name every reason and the chain that leads to it.
-        BadInput: the request or a candidate holds something that is not an RPM dependency.
+        BadInput: the request asks for what it excludes, or it or a candidate holds something that is not an RPM
+            dependency.
     """
+    _refuse_contradiction(request)
     universe = Universe(candidates, request)
     preference = Preference(universe, request)
     solver: Any = universe.pool.Solver()
@@ -52,6 +55,19 @@ def solve(candidates: Sequence[Candidate], request: Request) -> Solution:
         choices=choices_made(packages, universe, preference),
         held_back=held_back(packages, universe, request),
     )
+
+
+def _refuse_contradiction(request: Request) -> None:
+    excluded = {exclusion.name: exclusion.where for exclusion in request.exclude}
+    asked = [text for text in sorted(request.install) if not text.startswith("(")]
+    both = [text for text in asked if text.partition(" ")[0] in excluded]
+    if both:
+        raise BadInput(
+            f"{request.asker} asks for what it excludes",
+            where=request.where,
+            remedy="take each of these off one of the two lists",
+            details=[f"{text}: excluded by {excluded[text.partition(' ')[0]] or 'the request'}" for text in both],
+        )
 
 
 def _job(universe: Universe, text: str) -> Any:

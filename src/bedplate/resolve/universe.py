@@ -42,10 +42,7 @@ class Universe:
         self.barred = _distinct((c for c in reachable if c.nevra.name in self.excluded), frozenset())
         self._all = names_by_capability
         self._dependency_ids: dict[str, int] = {}
-        self.pool: Any = solv.Pool()
-        # The distribution type of a pool made by the bindings is rpm's unless libsolv was built for another.
-        self.pool.setdisttype(solv.Pool.DISTTYPE_RPM)
-        self.pool.setarch(next((arch for arch in request.arches if arch != "noarch"), "noarch"))
+        self.pool = _new_pool(next((arch for arch in request.arches if arch != "noarch"), "noarch"))
         self._candidate_of: dict[int, Candidate] = {}
         self._solvable_of: dict[Nevra, Any] = {}
         self._load(self.pool.add_repo("upstream"))
@@ -126,6 +123,18 @@ class Universe:
     def named(self, name: str) -> list[Candidate]:
         """Every candidate of the request's architectures called ``name`` or providing it, barred ones included."""
         return self._all.get(name, [])
+
+    def capabilities(self) -> Iterable[str]:
+        """Every name that any candidate has or provides."""
+        return self._all.keys()
+
+
+def _new_pool(arch: str) -> Any:
+    module: Any = solv
+    pool = module.Pool()
+    pool.setdisttype(module.Pool.DISTTYPE_RPM)
+    pool.setarch(arch)
+    return pool
 
 
 def _index(candidates: Iterable[Candidate], arches: frozenset[str]) -> dict[str, list[Candidate]]:

@@ -41,21 +41,18 @@ def choices_made(packages: Sequence[Candidate], universe: Universe, preference: 
     chosen = {package.nevra.name: package for package in packages}
     asked = [(TRACK, text) for text in universe.install if text not in chosen]
     asked += [(package.nevra.name, text) for package in packages for text in package.requires]
-    alone = {
-        options[0].candidate.nevra.name for _, text in asked if len(options := preference.options(text)) == 1
-    } | set(universe.install)
+    ranked = {(by, text): preference.options(text) for by, text in asked}
+    meant = {options[0].candidate.nevra.name for options in ranked.values() if options} | set(universe.install)
     choices = []
-    for by, text in sorted(set(asked)):
-        options = preference.options(text)
+    for (by, text), options in sorted(ranked.items()):
         taken = [option for option in options if option.candidate.nevra.name in chosen]
         if len(options) < 2 or not taken:
             continue
         first = taken[0]
         name = first.candidate.nevra.name
-        if first is options[0]:
-            reason = first.reason
-        else:
-            reason = ChoiceReason.PRESENT if name in alone else ChoiceReason.FORCED
+        reason = first.reason
+        if first is not options[0]:
+            reason = ChoiceReason.PRESENT if name in meant else ChoiceReason.FORCED
         others = tuple(sorted(o.candidate.nevra.name for o in options if o is not first))
         choices.append(Choice(by, text, name, others, reason))
     return tuple(choices)
