@@ -1,0 +1,159 @@
+"""Parses the files of ``distro/`` into one validated value; every mistake of every file is reported at once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from bedplate.model.definition.distro import Distro
+from bedplate.model.definition.facts import DroppedRequirement, FactsFile, Ids, PackageFacts
+from bedplate.model.definition.track import Tools, ToolSet, Track
+from bedplate.model.digest import identity
+from bedplate.model.errors import BadInput
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class DefinitionSet:
+    """The whole definition except the owned files' contents.
+
+    ``tracks`` by id, ``facts`` by package name (merged over the files of ``distro/packages``), ``drop_rules`` in the
+    order of their files.
+    """
+
+    distro: Distro
+    tracks: Mapping[str, Track]
+    tools: Tools
+    facts: Mapping[str, PackageFacts]
+    drop_rules: tuple[DroppedRequirement, ...]
+    ids: Ids
+
+    def track(self, name: str) -> Track:
+        """The track called ``name``.
+
+        Raises:
+            BadInput: there is none; the error lists those there are.
+        """
+        if name in self.tracks:
+            return self.tracks[name]
+        known = ", ".join(sorted(self.tracks))
+        raise BadInput(f"no track {name!r}", where="distro/tracks", remedy=f"name one of: {known}")
+
+    def tool_set(self, name: str) -> ToolSet:
+        """The tool set called ``name``.
+
+        Raises:
+            BadInput: there is none; the error lists those there are.
+        """
+        if name in self.tools.sets:
+            return self.tools.sets[name]
+        known = ", ".join(sorted(self.tools.sets))
+        raise BadInput(f"no tool set {name!r}", where="distro/tools.toml", remedy=f"name one of: {known}")
+
+    def resolution_digest(self, wanted: Track | ToolSet) -> str:
+        """Digest of what decides which packages are locked for ``wanted`` and what bytes they have: its package lists,
+        the upstreams, the facts and the ids. Owned files, kernel options and limits are not part of it."""
+        lists = wanted.model_dump(mode="json", include={"packages", "boot_packages", "exclude", "prefer"})
+        facts = [fact.model_dump(mode="json", exclude={"scripts"}) for _, fact in sorted(self.facts.items())]
+        relations = [rule.model_dump(mode="json") for rule in self.drop_rules]
+        upstreams = [upstream.model_dump(mode="json") for upstream in self.distro.upstreams]
+        ids = self.ids.model_dump(mode="json") if isinstance(wanted, Track) else None
+        return identity([lists, upstreams, facts, relations, ids])
+
+
+@dataclass
+class _Mistakes:
+    lines: list[str]
+
+    def parse(self, files: Mapping[str, str], path: str, model: type[_Model]) -> _Model | None:
+        if path not in files:
+            self.lines.append(f"{path}: is missing")
+            return None
+        try:
+            return model.model_validate(tomllib.loads(files[path]))
+        except tomllib.TOMLDecodeError as error:
+            self.lines.append(f"{path}: not valid TOML: {error}")
+        except ValidationError as error:
+            self.lines += [f"{path}: {_key(problem['loc'])}: {_what(problem)}" for problem in error.errors()]
+        return None
+
+    def unique(self, path: str, kind: str, name: str, known: Iterable[str]) -> None:
+        if name in known:
+            self.lines.append(f"{path}: {kind} {name!r} is defined twice")
+
+
+def load_definition(files: Mapping[str, str]) -> DefinitionSet:
+    """Parse and validate the definition.
+
+    Args:
+        files: Path below ``distro/`` -> text, for every ``.toml`` file outside ``locks/`` and ``files/``.
+
+    Raises:
+        BadInput: any number of mistakes; its details are lines ``file: key: what``.
+    """
+    mistakes = _Mistakes([])
+    distro = mistakes.parse(files, "distro.toml", Distro)
+    tools = mistakes.parse(files, "tools.toml", Tools)
+    ids = mistakes.parse(files, "ids.toml", Ids)
+    tracks: dict[str, Track] = {}
+    for path in _below(files, "tracks/"):
+        track = mistakes.parse(files, path, Track)
+        if track is not None:
+            mistakes.unique(path, "track", track.id, tracks)
+            tracks[track.id] = track
+    facts: dict[str, PackageFacts] = {}
+    rules: list[DroppedRequirement] = []
+    for path in _below(files, "packages/"):
+        parsed = mistakes.parse(files, path, FactsFile)
+        if parsed is not None:
+            rules += parsed.drop_requires
+            for fact in parsed.package:
+                facts[fact.name] = _merge(facts.get(fact.name), fact, path, mistakes)
+    if mistakes.lines or distro is None or tools is None or ids is None:
+        count = len(mistakes.lines)
+        raise BadInput(
+            f"the definition has {count} {'mistake' if count == 1 else 'mistakes'}",
+            where="distro",
+            details=mistakes.lines,
+            remedy="correct them; the schemas are in docs/reference",
+        )
+    return DefinitionSet(distro, tracks, tools, facts, tuple(rules), ids)
+
+
+def _below(files: Mapping[str, str], folder: str) -> list[str]:
+    return sorted(path for path in files if path.startswith(folder) and path.endswith(".toml"))
+
+
+def _merge(known: PackageFacts | None, new: PackageFacts, path: str, mistakes: _Mistakes) -> PackageFacts:
+    if known is None:
+        return new
+    merged: dict[str, Any] = {"name": new.name}
+    for field in PackageFacts.model_fields.keys() - {"name"}:
+        one, two = getattr(known, field), getattr(new, field)
+        if isinstance(one, dict):
+            for key in sorted(one.keys() & two.keys()):
+                mistakes.lines.append(f"{path}: package.{new.name}.{field}: {key!r} is said in another file too")
+            merged[field] = {**one, **two}
+        else:
+            merged[field] = [*one, *two]
+    return PackageFacts.model_construct(**merged)
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text or "(file)"
+
+
+def _what(problem: Any) -> str:
+    if problem["type"] == "extra_forbidden":
+        return "no such key"
+    if problem["type"] == "missing":
+        return "is missing"
+    return str(problem["msg"])
