@@ -16,7 +16,7 @@ from bedplate.packages.rpm.dependency import (
 )
 from bedplate.packages.rpm.header import Entry, i18n, int16s, int32s, int64s, string, strings
 from bedplate.packages.rpm.payload import TYPE_BITS, PayloadDigests
-from bedplate.packages.rpm.spec import PackageSpec
+from bedplate.packages.rpm.spec import FileTrigger, PackageSpec
 from bedplate.packages.rpm.tags import VERIFY_ALL, VERIFY_GHOST, FileBit, HashAlgorithm, Sense, Tag
 
 SOURCE_PROVIDE = "bedplate-source"
@@ -31,33 +31,36 @@ LARGE_FILE = 0xFFFFFFFF
 """A file of more bytes than this needs 64-bit sizes (newc and FILESIZES hold 32 bits)."""
 
 _ISA = {"x86_64": "x86-64", "aarch64": "aarch-64", "i686": "x86-32"}
-_FILE_BITS = {
+FILE_BITS = {
     FileFlag.CONFIG: FileBit.CONFIG,
     FileFlag.NOREPLACE: FileBit.NOREPLACE,
     FileFlag.GHOST: FileBit.GHOST,
     FileFlag.DOC: FileBit.DOC,
     FileFlag.LICENSE: FileBit.LICENSE,
 }
-_SCRIPTLETS = {
+SCRIPTLETS = {
     "%pre": (Tag.PRE, Tag.PRE_PROG, Sense.SCRIPT_PRE),
     "%post": (Tag.POST, Tag.POST_PROG, Sense.SCRIPT_POST),
     "%preun": (Tag.PREUN, Tag.PREUN_PROG, Sense.SCRIPT_PREUN),
     "%postun": (Tag.POSTUN, Tag.POSTUN_PROG, Sense.SCRIPT_POSTUN),
+    "%verifyscript": (Tag.VERIFY_SCRIPT, Tag.VERIFY_SCRIPT_PROG, Sense.SCRIPT_VERIFY),
     "%pretrans": (Tag.PRETRANS, Tag.PRETRANS_PROG, Sense.PRETRANS),
     "%posttrans": (Tag.POSTTRANS, Tag.POSTTRANS_PROG, Sense.POSTTRANS),
     "%preuntrans": (Tag.PREUNTRANS, Tag.PREUNTRANS_PROG, Sense.PREUNTRANS),
     "%postuntrans": (Tag.POSTUNTRANS, Tag.POSTUNTRANS_PROG, Sense.POSTUNTRANS),
 }
-_TRIGGERS = {
-    "%filetriggerin": (Tag.FILE_TRIGGER_SCRIPTS, Sense.TRIGGER_IN),
-    "%filetriggerun": (Tag.FILE_TRIGGER_SCRIPTS, Sense.TRIGGER_UN),
-    "%filetriggerpostun": (Tag.FILE_TRIGGER_SCRIPTS, Sense.TRIGGER_POSTUN),
-    "%transfiletriggerin": (Tag.TRANS_FILE_TRIGGER_SCRIPTS, Sense.TRIGGER_IN),
-    "%transfiletriggerun": (Tag.TRANS_FILE_TRIGGER_SCRIPTS, Sense.TRIGGER_UN),
-    "%transfiletriggerpostun": (Tag.TRANS_FILE_TRIGGER_SCRIPTS, Sense.TRIGGER_POSTUN),
-}
-_TRIGGER_TAGS = {
-    Tag.FILE_TRIGGER_SCRIPTS: (
+_TRIGGER_SENSES = {"in": Sense.TRIGGER_IN, "un": Sense.TRIGGER_UN, "postun": Sense.TRIGGER_POSTUN}
+TRIGGER_TAGS = {
+    "%trigger": (
+        Tag.TRIGGER_SCRIPTS,
+        Tag.TRIGGER_SCRIPT_PROG,
+        Tag.TRIGGER_NAME,
+        Tag.TRIGGER_VERSION,
+        Tag.TRIGGER_FLAGS,
+        Tag.TRIGGER_INDEX,
+    ),
+    "%filetrigger": (
+        Tag.FILE_TRIGGER_SCRIPTS,
         Tag.FILE_TRIGGER_SCRIPT_PROG,
         Tag.FILE_TRIGGER_NAME,
         Tag.FILE_TRIGGER_VERSION,
@@ -65,7 +68,8 @@ _TRIGGER_TAGS = {
         Tag.FILE_TRIGGER_INDEX,
         Tag.FILE_TRIGGER_PRIORITIES,
     ),
-    Tag.TRANS_FILE_TRIGGER_SCRIPTS: (
+    "%transfiletrigger": (
+        Tag.TRANS_FILE_TRIGGER_SCRIPTS,
         Tag.TRANS_FILE_TRIGGER_SCRIPT_PROG,
         Tag.TRANS_FILE_TRIGGER_NAME,
         Tag.TRANS_FILE_TRIGGER_VERSION,
@@ -74,6 +78,7 @@ _TRIGGER_TAGS = {
         Tag.TRANS_FILE_TRIGGER_PRIORITIES,
     ),
 }
+"""Tags of each family of triggers: scripts, interpreters, names, versions, flags, index, and priorities."""
 _LINK_SIZE_LIMIT = 4095
 
 
@@ -222,15 +227,15 @@ def _file_entries(layout: Layout, digests: Mapping[str, str], colours: Mapping[s
 
 
 def _file_bits(flags: FileFlag) -> int:
-    return sum(bit for flag, bit in _FILE_BITS.items() if flags & flag)
+    return sum(bit for flag, bit in FILE_BITS.items() if flags & flag)
 
 
 def _script_entries(spec: PackageSpec) -> dict[int, Entry]:
     entries: dict[int, Entry] = {}
     for script in spec.scriptlets:
-        if script.kind not in _SCRIPTLETS:
+        if script.kind not in SCRIPTLETS:
             raise BadInput(f"scriptlet of unknown kind {script.kind!r}", where=str(spec.nevra))
-        body, program, _ = _SCRIPTLETS[script.kind]
+        body, program, _ = SCRIPTLETS[script.kind]
         if body in entries:
             raise BadInput(f"two scriptlets of kind {script.kind}", where=str(spec.nevra))
         entries[body] = string(script.text)
@@ -240,27 +245,24 @@ def _script_entries(spec: PackageSpec) -> dict[int, Entry]:
 
 
 def _trigger_entries(spec: PackageSpec) -> dict[int, Entry]:
+    families: dict[str, list[tuple[FileTrigger, Sense]]] = {}
+    for trigger in spec.file_triggers:
+        family, word, suffix = trigger.kind.partition("filetrigger")
+        if family not in ("%", "%trans") or suffix not in _TRIGGER_SENSES or not trigger.prefixes:
+            raise BadInput(f"file trigger of kind {trigger.kind!r} is not valid", where=str(spec.nevra))
+        families.setdefault(family + word, []).append((trigger, _TRIGGER_SENSES[suffix]))
     entries: dict[int, Entry] = {}
-    for tag, (program, name, version, flags, index, priorities) in _TRIGGER_TAGS.items():
-        triggers = [trigger for trigger in spec.file_triggers if _trigger_kind(spec, trigger.kind)[0] is tag]
-        if not triggers:
-            continue
-        senses = [_TRIGGERS[trigger.kind][1] for trigger in triggers]
-        names = [(number, prefix) for number, trigger in enumerate(triggers) for prefix in trigger.prefixes]
-        entries[tag] = strings(*(trigger.text for trigger in triggers))
-        entries[program] = strings(*(trigger.interpreter for trigger in triggers))
-        entries[name] = strings(*(prefix for _, prefix in names))
+    for family, triggers in families.items():
+        body, program, name, version, flags, index, priorities = TRIGGER_TAGS[family]
+        names = [(number, prefix, sense) for number, (one, sense) in enumerate(triggers) for prefix in one.prefixes]
+        entries[body] = strings(*(trigger.text for trigger, _ in triggers))
+        entries[program] = strings(*(trigger.interpreter for trigger, _ in triggers))
+        entries[name] = strings(*(prefix for _, prefix, _ in names))
         entries[version] = strings(*("" for _ in names))
-        entries[flags] = int32s(*(senses[number] for number, _ in names))
-        entries[index] = int32s(*(number for number, _ in names))
-        entries[priorities] = int32s(*(trigger.priority for trigger in triggers))
+        entries[flags] = int32s(*(sense for _, _, sense in names))
+        entries[index] = int32s(*(number for number, _, _ in names))
+        entries[priorities] = int32s(*(trigger.priority for trigger, _ in triggers))
     return entries
-
-
-def _trigger_kind(spec: PackageSpec, kind: str) -> tuple[Tag, Sense]:
-    if kind not in _TRIGGERS:
-        raise BadInput(f"file trigger of unknown kind {kind!r}", where=str(spec.nevra))
-    return _TRIGGERS[kind]
 
 
 def _dependency_entries(spec: PackageSpec, layout: Layout, sysusers: Sequence[str]) -> dict[int, Entry]:
@@ -308,7 +310,7 @@ def _interpreters(spec: PackageSpec) -> set[Dependency]:
     senses: dict[str, Sense] = {}
     for script in spec.scriptlets:
         program = script.interpreter.split()[0]
-        senses[program] = senses.get(program, Sense.INTERP) | _SCRIPTLETS[script.kind][2]
+        senses[program] = senses.get(program, Sense.INTERP) | SCRIPTLETS[script.kind][2]
     for trigger in spec.file_triggers:
         senses.setdefault(trigger.interpreter.split()[0], Sense.INTERP)
     return {Dependency(program, sense) for program, sense in senses.items() if program.startswith("/")}

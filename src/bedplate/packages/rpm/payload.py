@@ -35,7 +35,7 @@ def stripped_header(index: int) -> bytes:
 
 
 def member_header(entry: FileEntry, *, inode: int, links: int, size: int) -> bytes:
-    """The newc header of one path, as rpm writes it (name below ``.``; owners and device come from the package header)."""
+    """The newc header of one path, as rpm writes it: name below ``.``, owners and device left to the header."""
     return newc_header(
         b"." + entry.path.encode("utf-8", "surrogateescape"),
         inode=inode,

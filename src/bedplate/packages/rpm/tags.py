@@ -17,6 +17,10 @@ MAX_SIGNATURE_BYTES: Final = 64 << 20
 MAX_HEADER_ENTRIES: Final = 0xFFFF
 MAX_HEADER_BYTES: Final = 256 << 20
 MAX_FILES: Final = 1_000_000
+MAX_UNPACKED_BYTES: Final = 8 << 30
+"""What the files of one package may come to; far above any real one, far below a disk."""
+MAX_DECODER_BYTES: Final = 256 << 20
+"""Memory a decompressor may take for its window."""
 
 
 class Type(IntEnum):

@@ -45,7 +45,7 @@ _LEAD_ARCH = {"x86_64": 1, "i686": 1, "aarch64": 19, "noarch": 255}
 
 @dataclass(frozen=True, slots=True)
 class WrittenRpm:
-    """A finished package: ``sha256`` and ``size`` in bytes of the whole (unsigned) file; its files, now with digests."""
+    """A finished package: ``sha256`` and ``size`` in bytes of the whole unsigned file; its files, with digests."""
 
     path: Path
     nevra: Nevra
