@@ -13,12 +13,50 @@ from bedplate.model.errors import BadInput
 XATTR = "security.capability"
 _REVISION_2 = 0x02000000
 _EFFECTIVE = 0x000001
-_NAMES = (
-    "chown dac_override dac_read_search fowner fsetid kill setgid setuid setpcap linux_immutable net_bind_service "
-    "net_broadcast net_admin net_raw ipc_lock ipc_owner sys_module sys_rawio sys_chroot sys_ptrace sys_pacct sys_admin "
-    "sys_boot sys_nice sys_resource sys_time sys_tty_config mknod lease audit_write audit_control setfcap mac_override "
-    "mac_admin syslog wake_alarm block_suspend audit_read perfmon bpf checkpoint_restore"
-).split()
+_NAMES = [
+    "chown",
+    "dac_override",
+    "dac_read_search",
+    "fowner",
+    "fsetid",
+    "kill",
+    "setgid",
+    "setuid",
+    "setpcap",
+    "linux_immutable",
+    "net_bind_service",
+    "net_broadcast",
+    "net_admin",
+    "net_raw",
+    "ipc_lock",
+    "ipc_owner",
+    "sys_module",
+    "sys_rawio",
+    "sys_chroot",
+    "sys_ptrace",
+    "sys_pacct",
+    "sys_admin",
+    "sys_boot",
+    "sys_nice",
+    "sys_resource",
+    "sys_time",
+    "sys_tty_config",
+    "mknod",
+    "lease",
+    "audit_write",
+    "audit_control",
+    "setfcap",
+    "mac_override",
+    "mac_admin",
+    "syslog",
+    "wake_alarm",
+    "block_suspend",
+    "audit_read",
+    "perfmon",
+    "bpf",
+    "checkpoint_restore",
+]
+
 _CLAUSE = re.compile(r"(?P<names>[a-z_,]*)(?P<ops>(?:[=+-][eip]*)+)")
 
 
@@ -35,11 +73,9 @@ def encode(text: str) -> bytes:
             raise BadInput(f"not a capability clause: {clause!r}", where=text)
         mask = _mask(match["names"], text)
         for operator, flags in re.findall(r"([=+-])([eip]*)", match["ops"]):
-            for flag in sets:
-                if operator == "=":
-                    sets[flag] &= ~mask
-                if flag in flags:
-                    sets[flag] = sets[flag] & ~mask if operator == "-" else sets[flag] | mask
+            for flag, held in sets.items():
+                kept = held & ~mask if operator == "=" else held
+                sets[flag] = kept if flag not in flags else kept & ~mask if operator == "-" else kept | mask
     magic = _REVISION_2 | (_EFFECTIVE if sets["e"] else 0)
     low, high = 0xFFFFFFFF, 32
     return struct.pack("<5I", magic, sets["p"] & low, sets["i"] & low, sets["p"] >> high, sets["i"] >> high)

@@ -1,6 +1,7 @@
 """Kernel modules: what each one is and needs, and which of them a track takes.
 
-Sources: modinfo(8), the ``.modinfo`` section (zero-terminated ``key=value``), modules.builtin (kernel kbuild documentation).
+Sources: modinfo(8), the ``.modinfo`` section (zero-terminated ``key=value``), modules.builtin (kernel
+kbuild documentation).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class KernelModule:
 
     @property
     def transform(self) -> Transform:
-        """How package bytes become image bytes. The signature at a module's end stays valid: it is of the plain bytes."""
+        """How package bytes become image bytes. A module's signature is of the plain bytes and stays valid."""
         return Transform.UNXZ if self.path.endswith(".xz") else Transform.NONE
 
 

@@ -80,7 +80,7 @@ class _Claim:
     def same_as(self, other: _Claim) -> bool:
         """Whether both would give the same inode."""
         one, two = self.entry, other.entry
-        alike = ("kind", "mode", "user", "group", "target", "capabilities", "sha256", "size")
+        alike: tuple[str, ...] = ("kind", "mode", "user", "group", "target", "capabilities", "sha256", "size")
         if one.kind is FileKind.SYMLINK:
             alike = ("kind", "target")
         return all(getattr(one, name) == getattr(two, name) for name in alike) and self.transform is other.transform
@@ -150,7 +150,7 @@ def plan_tree(
         for entry in package.files:
             if entry.flags & FileFlag.GHOST or dropped(entry.path):
                 continue
-            if entry.kind is not FileKind.DIRECTORY and replaced(entry.path):
+            if replaced(entry.path):
                 continue
             claim = _package_claim(package.name, entry, kept_modules)
             if claim is None:
@@ -178,7 +178,7 @@ def add_stages(plan: TreePlan, outputs: Sequence[StageOutput], ids: Ids, epoch: 
     group_names = {gid: name for name, gid in group_numbers(ids).items()}
     sources = plan.sources()
     for planned in plan.entries:
-        if planned.kind is not FileKind.DIRECTORY and replaced(planned.path):
+        if replaced(planned.path):
             continue
         file = sources[planned.path][1] if planned.path in sources else None
         entry = FileEntry(
