@@ -87,18 +87,14 @@ class Layout:
     """The files of a package in payload order with what follows from them.
 
     ``first`` and ``last`` give, for each index into ``files``, the index of the first and last link of its group;
-    ``links`` the number of names.
+    ``links`` the number of names. ``is_large`` says whether some file needs 64-bit sizes.
     """
 
     files: tuple[FileEntry, ...]
     first: tuple[int, ...]
     last: tuple[int, ...]
     links: tuple[int, ...]
-
-    @property
-    def is_large(self) -> bool:
-        """Whether some file needs 64-bit sizes."""
-        return any(entry.size > LARGE_FILE for entry in self.files)
+    is_large: bool
 
 
 def make_layout(files: tuple[FileEntry, ...]) -> Layout:
@@ -112,6 +108,7 @@ def make_layout(files: tuple[FileEntry, ...]) -> Layout:
         tuple(group[0] for group in members),
         tuple(group[-1] for group in members),
         tuple(len(group) for group in members),
+        any(entry.size > LARGE_FILE for entry in files),
     )
 
 

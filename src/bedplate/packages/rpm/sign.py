@@ -86,7 +86,7 @@ def sign_rpms(work: Iterable[tuple[Path, Path]], signer: Signer, workers: int = 
         BedplateError: as :func:`sign_rpm`, for the first pair that fails; pairs done before are in place.
     """
     with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda pair: sign_rpm(*pair, signer), work))
+        return list(pool.map(lambda pair: sign_rpm(pair[0], pair[1], signer), work))
 
 
 def verify_rpm(path: Path, certificates: Sequence[bytes]) -> VerifiedRpm:
@@ -151,7 +151,8 @@ def _verify_any(data: bytes, signatures: Sequence[bytes], certificates: Sequence
         try:
             result = pysequoia.verify(bytes=data, store=lambda ids: keys, signature=pysequoia.Sig.from_bytes(signature))
         except Exception as error:  # noqa: BLE001 - whatever goes wrong in the verifier, the signature is not valid
-            reasons.append(str(error))
+            # The first line is the reason; the library adds a stack trace of its own.
+            reasons.append((str(error).splitlines() or [type(error).__name__])[0])
             continue
         if result.valid_sigs:
             return str(result.valid_sigs[0].certificate)
