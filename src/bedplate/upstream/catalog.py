@@ -9,6 +9,7 @@ from functools import cmp_to_key
 
 from bedplate.model.evr import Evr, debvercmp
 from bedplate.model.package import UpstreamPackage
+from bedplate.model.relation import parse_relation, plain_parts
 from bedplate.upstream.control import relation_names
 from bedplate.upstream.index import VerifiedIndex
 
@@ -68,7 +69,8 @@ class Catalog:
 
     def essential(self) -> tuple[UpstreamPackage, ...]:
         """The packages the upstream calls essential, highest versions."""
-        return tuple(package for package in self.newest() if package.essential)
+        names = dict.fromkeys(package.name for index in self.indexes for package in index.packages.essential())
+        return tuple(package for name in names for package in self.best(name) if package.essential)
 
     def providers(self, capability: str) -> list[UpstreamPackage]:
         """Highest versions that are called, or provide, ``capability``; for rpm also those that own it as a path."""
@@ -100,7 +102,6 @@ class Catalog:
 
 
 _HARD = {"deb": ("Depends", "Pre-Depends"), "rpm": ("requires",)}
-_RICH_WORDS = frozenset(("and", "or", "if", "else", "unless", "with", "without", "<", "<=", "=", ">=", ">"))
 
 
 def mentioned(package: UpstreamPackage, relations: Sequence[str] | None = None) -> list[str]:
@@ -108,24 +109,4 @@ def mentioned(package: UpstreamPackage, relations: Sequence[str] | None = None) 
     values = [value for name in relations or _HARD[package.format] for value in package.fields.get(name, ())]
     if package.format == "deb":
         return relation_names(values)
-    return [name for value in values for name in _rpm_names(value)]
-
-
-def _rpm_names(relation: str) -> list[str]:
-    """Capabilities of an RPM relation, also a rich one (rpm-dependencies(7)): "(a >= 1 if (b or c))" -> a, b, c."""
-    if not relation.startswith("("):
-        return [relation.split(" ", 1)[0]]
-    names, after_operator = [], False
-    for word in relation.split():
-        # Parentheses that belong to a name, as in "libc.so.6()(64bit)", are balanced within the word.
-        while word.startswith("("):
-            word = word[1:]
-        while word.endswith(")") and word.count(")") > word.count("("):
-            word = word[:-1]
-        if word in _RICH_WORDS:
-            after_operator = word[:1] in "<=>"
-        elif word and not after_operator:
-            names.append(word)
-        else:
-            after_operator = False
-    return names
+    return [part.name for value in values for part in plain_parts(parse_relation(value))]

@@ -160,7 +160,7 @@ def make_table(columns: Columns, upstream: str, suite: str, where: str) -> Packa
             for name in relation_names(ControlFields(text).get("Provides", ()))
         )
 
-    return PackageTable(names, make, provides)
+    return PackageTable(names, make, provides, [at for at, value in enumerate(essentials) if value == "yes"])
 
 
 def relation_names(values: Iterable[str]) -> list[str]:

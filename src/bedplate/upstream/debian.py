@@ -159,8 +159,4 @@ def _fetch(
             where=f"{release.base}/{paths[-1]}",
             remedy="it is being updated or is broken: try again later, or another mirror",
         ) from error
-    data = context.store.read(digest)
-    if not context.store.verify(digest):
-        context.store.discard(digest)
-        raise TrustError("the stored copy is damaged; it was removed", where=str(digest), remedy="run again")
-    return data
+    return context.store.read_verified(digest)

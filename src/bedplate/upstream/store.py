@@ -90,6 +90,20 @@ class ContentStore:
         with self.open(digest) as stream:
             return stream.read()
 
+    def read_verified(self, digest: str) -> bytes:
+        """The whole content of an entry, hashed again.
+
+        Raises:
+            TrustError: the entry is damaged. It was removed, so that running again fetches it anew.
+        """
+        data = self.read(digest)
+        if hashlib.sha256(data).hexdigest() != digest:
+            self.discard(digest)
+            raise TrustError(
+                "the stored file is damaged and was removed", where=str(self.path(digest)), remedy="run again"
+            )
+        return data
+
     def put_stream(self, chunks: Iterable[bytes], digest: str, size: int) -> Path:
         """Store ``chunks``, which must come to ``size`` bytes with the SHA-256 ``digest``.
 

@@ -20,6 +20,7 @@ class PackageTable(Sequence[UpstreamPackage]):
         names: The name of each package.
         make: Makes the package at a position; called at most once for each.
         provides: Positions of packages by what they provide besides their own name, worked out when first asked for.
+        essential: Positions of the packages that the upstream calls essential.
     """
 
     def __init__(
@@ -27,10 +28,12 @@ class PackageTable(Sequence[UpstreamPackage]):
         names: Sequence[str],
         make: Callable[[int], UpstreamPackage],
         provides: Callable[[], Mapping[str, Sequence[int]]],
+        essential: Sequence[int] = (),
     ) -> None:
         self.names = names
         self._make = make
         self._provides = provides
+        self._essential = essential
         self._made: dict[int, UpstreamPackage] = {}
 
     @overload
@@ -60,6 +63,10 @@ class PackageTable(Sequence[UpstreamPackage]):
     def distinct_names(self) -> Iterable[str]:
         """Every name once."""
         return self._by_name.keys()
+
+    def essential(self) -> list[UpstreamPackage]:
+        """The packages the upstream calls essential."""
+        return [self[at] for at in self._essential]
 
     def named(self, name: str) -> list[UpstreamPackage]:
         """All packages called ``name``."""

@@ -52,6 +52,12 @@ class Upstream(Definition):
     suites: list[Suite]
     components: list[str] = ["main"]
     arch: str = "amd64"
+    extra_arches: list[str] = Field(
+        default=[], description="rpm: further architectures to offer beside `arch` and noarch, for instance i686"
+    )
+    file_lists: Literal["all", "primary"] = Field(
+        default="all", description="rpm: whether packages carry all their paths or the ones of the primary index only"
+    )
     mirrors: dict[str, MirrorKind] = Field(
         default_factory=dict, description="The archives the suites lie in, by the name that Suite.mirror uses"
     )
