@@ -1,8 +1,8 @@
 """Write an rpm-md repository: plain metadata that dnf, zypper and libsolv read; same packages, same bytes.
 
-``repodata`` is a symbolic link to a directory named by its content: it changes from one whole state to the next in one
-rename, and whoever reads the old one meanwhile still finds it. What a package contributes is cached under its digest, so
-a package that did not change is not read again.
+``repodata`` is a symbolic link to a directory named by its content: it changes from one whole state to the next in
+one rename, and whoever reads the old one meanwhile still finds it. What a package contributes is cached under its
+digest, so a package that did not change is not read again.
 """
 
 from __future__ import annotations

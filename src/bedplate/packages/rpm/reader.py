@@ -60,6 +60,11 @@ class RpmPackage:
         return self._container.signature
 
     @property
+    def header_range(self) -> tuple[int, int]:
+        """Offsets in bytes of the start and the end of the main header."""
+        return self._container.payload_offset - len(self.header.blob), self._container.payload_offset
+
+    @property
     def nevra(self) -> Nevra:
         return self._nevra
 
