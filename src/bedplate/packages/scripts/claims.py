@@ -86,7 +86,7 @@ class NeedKind(StrEnum):
     OWNED = "owned"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Need:
     """One fact a claim is true only with: ``key`` is link and target, a user, a group, group and user, or a path."""
 

@@ -228,7 +228,7 @@ def _some(reasons: list[str]) -> str:
 def _joined(pieces: list[Piece]) -> tuple[Piece, ...]:
     """Pieces by line; neighbours of one kind without needs as one."""
     result: list[Piece] = []
-    for piece in sorted(set(pieces), key=lambda piece: (piece.first, piece.last, piece.kind, piece.needs != ())):
+    for piece in sorted(set(pieces), key=lambda piece: (piece.first, piece.last, piece.kind, piece.needs)):
         last = result[-1] if result else None
         if last and last.kind == piece.kind and not last.needs and not piece.needs and piece.first <= last.last + 1:
             result[-1] = Piece(last.kind, last.first, max(last.last, piece.last))

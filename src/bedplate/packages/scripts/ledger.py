@@ -1,6 +1,6 @@
 """The ledger: every script of every package, accounted for by known kinds or by a person's verdict, or not.
 
-Pure: scripts, facts and ids in, accounts and findings out.
+Scripts, facts and ids in, accounts and findings out; only the optional store touches the disk.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from bedplate.model.definition.facts import Ids, PackageFacts, Verdict
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.package import Script
 from bedplate.packages.scripts.claims import REPLACED_BY, Need, NeedKind
-from bedplate.packages.scripts.classify import Gap, Piece, classify, joined_gaps, script_digest
+from bedplate.packages.scripts.classify import Classification, Gap, Piece, classify, joined_gaps, script_digest
 from bedplate.packages.scripts.kinds import canonical
+from bedplate.packages.scripts.store import ClassificationStore
 
 SHOWN_LINES = 40  # of one script in one message
 SHOWN_COLUMNS = 160
@@ -128,13 +129,16 @@ def account(
     facts: Mapping[str, PackageFacts],
     ids: Ids | None = None,
     owned: Collection[str] = (),
+    store: ClassificationStore | None = None,
 ) -> Ledger:
     """Account for every script of ``packages``.
 
     Args:
         facts: Facts by package name: verdicts, modes, and the alternatives (of any package: a link has one owner).
         ids: The frozen user and group ids.
-        owned: Canonical paths of the files the distribution owns, of whatever set.
+        owned: Canonical paths of files, links and directories that the distribution owns, of whatever set; their
+            owners and modes are declared with them.
+        store: Where classifications are kept between runs; without one, every script is read.
     """
     definition = _Definition(facts, ids, frozenset(owned))
     accounts: list[ScriptAccount] = []
@@ -144,17 +148,21 @@ def account(
         triggered = any(script.kind == "triggers" and "interest" in script.text for script in package.scripts)
         known = facts.get(package.package)
         for script in sorted(package.scripts, key=lambda script: script.kind):
-            entry = _account_one(package.package, script, triggered, definition)
+            read = store.classify if store else classify
+            entry = _account_one(package.package, script, read(script, triggered=triggered), definition)
             accounts.append(entry)
             findings += _findings(entry)
         for verdict in known.scripts if known else ():
             if verdict.script not in kinds:
                 findings.append(_unused(package.package, verdict))
+    if store:
+        store.save()
     return Ledger(tuple(accounts), tuple(findings))
 
 
-def _account_one(package: str, script: Script, triggered: bool, definition: _Definition) -> ScriptAccount:
-    classification = classify(script, triggered=triggered)
+def _account_one(
+    package: str, script: Script, classification: Classification, definition: _Definition
+) -> ScriptAccount:
     digest = script_digest(script)
     gaps = list(classification.gaps)
     for piece in classification.pieces:
@@ -209,8 +217,10 @@ class _Definition:
             case NeedKind.OWNED:
                 return need.key[0] in self._owned
             case NeedKind.MODE:
+                # The distribution's own files have their modes beside them.
                 known = self.facts.get(package)
-                return known is not None and need.key[0] in {canonical(path) for path in known.modes}
+                modes = {canonical(path) for path in known.modes} if known else set()
+                return need.key[0] in modes or need.key[0] in self._owned
 
 
 def _row(entry: ScriptAccount) -> LedgerRow:

@@ -127,8 +127,10 @@ class Case:
     line: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Function:
+    """A definition; two are equal only when they are the same place in the script."""
+
     name: str
     body: Command
     line: int
