@@ -19,6 +19,24 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     Raises:
         BedplateError: it cannot be written (disk full, no permission); ``path`` is as it was.
     """
+    with _beside(path) as stream:
+        yield stream
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def caching(path: Path) -> Iterator[BinaryIO]:
+    """As :func:`replacing`, without waiting for the disk: for what carries its own check and can be made again.
+
+    After a power cut such a file may be empty or cut short, never half of an old and half of a new one.
+    """
+    with _beside(path) as stream:
+        yield stream
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
     temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:80]}.", dir=path.parent)
@@ -27,7 +45,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield stream
             stream.flush()
             os.fchmod(stream.fileno(), 0o644)
-            os.fsync(stream.fileno())
         temporary.replace(path)
         temporary = None
     except OSError as error:

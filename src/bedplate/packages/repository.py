@@ -23,7 +23,7 @@ import pysequoia
 
 from bedplate.model.digest import identity
 from bedplate.model.errors import BadInput, BedplateError
-from bedplate.packages.atomic import replacing
+from bedplate.packages.atomic import caching, replacing
 from bedplate.packages.rpm.metadata import METADATA_VERSION, PackageMetadata, describe
 from bedplate.packages.rpm.reader import RpmPackage
 
@@ -140,7 +140,7 @@ def _describe_cached(package: RepositoryPackage, sha256: str, cache: Path) -> tu
         entry.unlink(missing_ok=True)
     metadata = describe(RpmPackage.open(package.path), sha256, package.location)
     entry.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(entry) as stream:
+    with caching(entry) as stream:
         stream.write(zlib.compress(json.dumps(asdict(metadata)).encode(), 1))
     return metadata, True
 

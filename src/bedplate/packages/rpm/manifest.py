@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from functools import cache
 
 from bedplate.model.errors import BadInput
 from bedplate.model.evr import Evr
@@ -209,6 +209,7 @@ def _first_links(
     return {path: group[0] for group in groups.values() if len(group) > 1 for path in group}
 
 
+@cache
 def _flags(bits: int) -> FileFlag:
     result = FileFlag.NONE
     for flag, bit in FILE_BITS.items():
@@ -219,6 +220,7 @@ def _flags(bits: int) -> FileFlag:
 
 def _check_tree(entries: Sequence[FileEntry], where: str) -> None:
     by_path = {entry.path: entry for entry in entries}
+    checked: set[str] = set()
     total = 0
     for entry in entries:
         if entry.kind is FileKind.SYMLINK:
@@ -227,12 +229,15 @@ def _check_tree(entries: Sequence[FileEntry], where: str) -> None:
         if (first.size, first.sha256) != (entry.size, entry.sha256):
             raise BadInput(f"hard links {first.path} and {entry.path} differ in content", where=where, remedy=_REMEDY)
         total += entry.size if first is entry else 0
-        for parent in PurePosixPath(entry.path).parents:
-            above = by_path.get(str(parent))
+        parent = entry.path.rpartition("/")[0]
+        while parent and parent not in checked:
+            above = by_path.get(parent)
             if above is not None and above.kind is not FileKind.DIRECTORY:
                 raise BadInput(
                     f"{entry.path} lies below {above.path}, which is no directory", where=where, remedy=_REMEDY
                 )
+            checked.add(parent)
+            parent = parent.rpartition("/")[0]
     if total > MAX_UNPACKED_BYTES:
         raise BadInput(
             f"the files come to {total} bytes, more than the {MAX_UNPACKED_BYTES} allowed", where=where, remedy=_REMEDY

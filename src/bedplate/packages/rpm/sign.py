@@ -79,8 +79,10 @@ def sign_rpm(source: Path, out: Path, signer: Signer) -> SignedRpm:
     return SignedRpm(out, digest.hexdigest(), len(head) + container.size - container.payload_offset)
 
 
-def sign_rpms(work: Iterable[tuple[Path, Path]], signer: Signer, workers: int = 2) -> list[SignedRpm]:
+def sign_rpms(work: Iterable[tuple[Path, Path]], signer: Signer, workers: int = 4) -> list[SignedRpm]:
     """:func:`sign_rpm` for many ``(source, out)`` pairs at once, in their order. ``signer`` must bear several threads.
+
+    Most of the time goes into waiting for the disk, so more ``workers`` than processors are of use.
 
     Raises:
         BedplateError: as :func:`sign_rpm`, for the first pair that fails; pairs done before are in place.
