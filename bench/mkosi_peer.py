@@ -121,7 +121,9 @@ class Bedplate:
     def change_package(self) -> None:
         """Change one package (what it holds), so that it is imported and compressed anew, and lock the result."""
         facts = self.distro / "packages" / "bench.toml"
-        facts.write_text(f'[[package]]\nname = "bash"\ndrop = ["/usr/share/doc/{time.time_ns()}/*", "/usr/bin/bashbug"]\n')
+        facts.write_text(
+            f'[[package]]\nname = "bash"\ndrop = ["/usr/share/doc/{time.time_ns()}/*", "/usr/bin/bashbug"]\n'
+        )
         self.run("lock", TRACK, "--offline")
 
 
@@ -131,8 +133,10 @@ def host_sources(workspace: Workspace) -> str:
 
     stanzas = []
     for suite, url in mirrors_of(workspace).items():
-        stanzas.append(f"Types: deb\nURIs: {url}\nSuites: {suite}\nComponents: main\n"
-                       "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n")
+        stanzas.append(
+            f"Types: deb\nURIs: {url}\nSuites: {suite}\nComponents: main\n"
+            "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+        )
     return "\n".join(stanzas)
 
 
@@ -167,8 +171,10 @@ def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) ->
         Figure("after one package changed", timed(ours.build, options.runs, ours.change_package)),
         Figure("after one owned file changed", timed(ours.build, options.runs, ours.change_owned_file)),
         Figure("nothing changed", timed(ours.build, options.runs)),
-        Figure("import of all packages, empty cache",
-               timed(lambda: ours.run("packages", "import", "--track", TRACK), options.runs, ours.forget_imported)),
+        Figure(
+            "import of all packages, empty cache",
+            timed(lambda: ours.run("packages", "import", "--track", TRACK), options.runs, ours.forget_imported),
+        ),
     ]
     if options.boot:
         rows += boots(workspace, peer.image, ours.output, options.runs)
@@ -192,7 +198,9 @@ def report(figures: list[Figure], target: Path | None) -> None:
     print(f"{'':44} {'median':>8} {'min':>8} {'max':>8}  mkosi is slower by")
     for figure in figures:
         ratio = f"{peer / figure.median:6.1f}" if figure is not figures[0] else ""
-        print(f"{figure.name:44} {figure.median:7.2f}s {min(figure.seconds):7.2f}s {max(figure.seconds):7.2f}s  {ratio}")
+        print(
+            f"{figure.name:44} {figure.median:7.2f}s {min(figure.seconds):7.2f}s {max(figure.seconds):7.2f}s  {ratio}"
+        )
     if target:
         target.write_text(json.dumps({figure.name: figure.seconds for figure in figures}, indent=2) + "\n")
 

@@ -7,11 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.flows.locks import Relock
+from bedplate.flows.tools import prepare_tools
+from bedplate.flows.workspace import Workspace
 from bedplate.toolchain.run import Toolbox
 from bedplate.toolchain.tree import ToolsTree
+
+DISTRO = Path(__file__).resolve().parent.parent / "distro"
 
 
 @pytest.fixture(scope="session")
 def toolbox() -> Toolbox:
-    """Programs of the tools tree that ``bin/check`` prepared (``BEDPLATE_TOOLS_TREE``)."""
-    return Toolbox(ToolsTree(Path(os.environ["BEDPLATE_TOOLS_TREE"])), epoch=1_700_000_000)
+    """Programs of the tools tree: the one named by ``BEDPLATE_TOOLS_TREE``, else the locked one, made when missing."""
+    tree = os.environ.get("BEDPLATE_TOOLS_TREE")
+    if tree:
+        return Toolbox(ToolsTree(Path(tree)), epoch=1_700_000_000)
+    workspace = Workspace.from_environment(os.environ, distro=DISTRO)
+    return prepare_tools(workspace, "tools", Relock.WHEN_NEEDED)

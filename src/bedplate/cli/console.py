@@ -139,7 +139,7 @@ def choose_progress() -> Progress:
 
 
 def _amount(number: int, unit: str) -> str:
-    return human_bytes(number) if unit == "bytes" else f"{number:,} {unit}".rstrip()
+    return human_bytes(number) if unit in ("B", "bytes") else f"{number:,} {unit}".rstrip()
 
 
 def human_bytes(number: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bedplate.flows.cache import content_store, part
@@ -11,8 +11,11 @@ from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.distro import Upstream
 from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.dropped import drop_requirements, rules_of
+from bedplate.model.errors import BedplateError
 from bedplate.model.package import Candidate, UpstreamPackage
-from bedplate.packages.formats import candidate
+from bedplate.model.progress import Task
+from bedplate.model.relation import relation_names
+from bedplate.packages.formats import candidate, offered_names
 from bedplate.upstream.apt_sources import read_apt_sources
 from bedplate.upstream.archive import open_index
 from bedplate.upstream.index import IndexContext, VerifiedIndex
@@ -21,27 +24,20 @@ from bedplate.upstream.mirrors import Mirrors, find_mirrors
 
 @dataclass(frozen=True)
 class Offer:
-    """Everything the upstreams offer: verified packages and, in the same order, the candidates made from them.
+    """What the upstreams offer to a request: the packages it can reach, and the candidates made from them.
 
     ``indexes`` maps each suite to the SHA-256 of its signed index.
     """
 
-    packages: Sequence[UpstreamPackage]
+    packages: Mapping[str, UpstreamPackage]
     candidates: Sequence[Candidate]
     indexes: Mapping[str, str]
 
     def package_of(self, chosen: Candidate) -> UpstreamPackage:
         """The index line a candidate was made from."""
-        return self._by_file[_file_key(chosen)]
-
-    @property
-    def _by_file(self) -> dict[tuple[str, str], UpstreamPackage]:
-        return {(p.location.upstream, p.location.sha256): p for p in self.packages}
-
-
-def _file_key(chosen: Candidate) -> tuple[str, str]:
-    assert chosen.location is not None  # every candidate of an upstream has one
-    return chosen.location.upstream, chosen.location.sha256
+        if chosen.location is None:
+            raise BedplateError(f"{chosen.nevra} comes from the definition, not from an upstream")
+        return self.packages[chosen.location.sha256]
 
 
 def find_all_mirrors(workspace: Workspace, definition: DefinitionSet) -> dict[str, Mirrors]:
@@ -78,17 +74,39 @@ def _context(workspace: Workspace, upstream: Upstream, mirrors: Mirrors) -> Inde
     )
 
 
-def candidates_of(packages: Sequence[UpstreamPackage], definition: DefinitionSet) -> list[Candidate]:
-    """The packages in RPM's terms, without what the definition's rules drop; same order."""
-    mapped = [candidate(package, definition.facts.get(package.name)) for package in packages]
-    kept, _ = drop_requirements(mapped, [*definition.drop_rules, *rules_of(definition.facts.values())])
-    return kept
-
-
-def open_offer(workspace: Workspace, definition: DefinitionSet) -> Offer:
-    """Open every upstream and map what it offers."""
+def open_offer(workspace: Workspace, definition: DefinitionSet, wanted: Iterable[str]) -> Offer:
+    """Open every upstream and give what a request for ``wanted`` (RPM dependency strings) can reach."""
     indexes = open_indexes(workspace, definition)
     packages = [package for index in indexes for package in index.packages]
-    with workspace.progress.task("map the index", None):
-        candidates = candidates_of(packages, definition)
-    return Offer(packages, candidates, {index.suite: index.sha256 for index in indexes})
+    with workspace.progress.task("find what can be needed") as task:
+        reached = _reachable(packages, definition, wanted, task)
+    files = {package.location.sha256: package for package, _ in reached}
+    return Offer(files, [found for _, found in reached], {index.suite: index.sha256 for index in indexes})
+
+
+def _reachable(
+    packages: Sequence[UpstreamPackage], definition: DefinitionSet, wanted: Iterable[str], task: Task
+) -> list[tuple[UpstreamPackage, Candidate]]:
+    """Packages that requirements lead to, from ``wanted`` on, with their candidates; rules of the definition applied.
+
+    Only these are mapped: an archive holds tens of thousands that no request comes near.
+    """
+    rules = [*definition.drop_rules, *rules_of(definition.facts.values())]
+    offers: dict[str, list[int]] = {}
+    for number, package in enumerate(packages):
+        fact = definition.facts.get(package.name)
+        added = [name for text in fact.provides for name in relation_names(text)] if fact else []
+        for name in {*offered_names(package), *added}:
+            offers.setdefault(name, []).append(number)
+    found: dict[int, Candidate] = {}
+    names = {name for text in wanted for name in relation_names(text)}
+    seen: set[str] = set()
+    while names:
+        seen |= names
+        fresh = sorted({number for name in names for number in offers.get(name, ())} - found.keys())
+        mapped = [candidate(packages[number], definition.facts.get(packages[number].name)) for number in fresh]
+        kept, _ = drop_requirements(mapped, rules)
+        found.update(zip(fresh, kept, strict=True))
+        task.advance(len(fresh))
+        names = {name for one in kept for text in one.requires for name in relation_names(text)} - seen
+    return [(packages[number], found[number]) for number in sorted(found)]

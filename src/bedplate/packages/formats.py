@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,15 +16,29 @@ from bedplate.packages.draft import Draft, PayloadStore, Recipe
 
 @dataclass(frozen=True, slots=True)
 class PackageFormat:
-    """One format: ``candidate`` maps a line of an index, ``draft`` reads a file."""
+    """One format: ``offers`` names what a line of an index may be required by, ``candidate`` maps the line, ``draft``
+    reads a file."""
 
+    offers: Callable[[UpstreamPackage], Iterable[str]]
     candidate: Callable[[UpstreamPackage, PackageFacts | None], Candidate]
     draft: Callable[[Recipe, Path, PayloadStore], Draft]
 
 
+def _deb_offers(package: UpstreamPackage) -> Iterable[str]:
+    yield package.name
+    for text in package.fields.get("Provides", ()):
+        yield from (clause.split("(", 1)[0].strip() for clause in text.split(","))
+
+
+def _rpm_offers(package: UpstreamPackage) -> Iterable[str]:
+    yield package.name
+    yield from (text.partition(" ")[0] for text in package.fields.get("provides", ()))
+    yield from package.fields.get("files", ())
+
+
 FORMATS: dict[str, PackageFormat] = {
-    "deb": PackageFormat(mapping.candidate, import_deb.draft),
-    "rpm": PackageFormat(import_rpm.candidate, import_rpm.draft),
+    "deb": PackageFormat(_deb_offers, mapping.candidate, import_deb.draft),
+    "rpm": PackageFormat(_rpm_offers, import_rpm.candidate, import_rpm.draft),
 }
 """Plug-ins by the name an :class:`UpstreamPackage` carries in ``format``."""
 
@@ -50,3 +64,8 @@ def candidate(package: UpstreamPackage, facts: PackageFacts | None = None) -> Ca
         BadInput: the package's format is unknown, or something in it cannot be mapped.
     """
     return format_of(package).candidate(package, facts)
+
+
+def offered_names(package: UpstreamPackage) -> Iterable[str]:
+    """Every name a requirement on ``package`` could use, without mapping it: quick enough for a whole archive."""
+    return format_of(package).offers(package)

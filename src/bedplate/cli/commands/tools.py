@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from bedplate.cli.options import Json
+from bedplate.cli.options import Json, Relock, relock_policy
 from bedplate.cli.state import STATE
 
 app = typer.Typer(
@@ -17,13 +17,14 @@ app = typer.Typer(
 @app.command()
 def prepare(
     tool_set: Annotated[str, typer.Option("--set", help="Which set of distro/tools.toml")] = "tools",
+    relock: Relock = False,
     as_json: Json = False,
 ) -> None:
     """Download and unpack the tools tree if it is not there yet. Example: bedplate tools prepare"""
     from bedplate.flows.tools import prepare_tools
 
     workspace = STATE.begin(as_json)
-    toolbox = prepare_tools(workspace, tool_set)
+    toolbox = prepare_tools(workspace, tool_set, relock_policy(relock))
     root = str(toolbox.tree.root)
     STATE.output.result({"root": root, "wrappers": str(toolbox.tree.wrappers)}, root)
 
