@@ -94,7 +94,7 @@ def read_index(package: PackageContent) -> ModuleIndex:
             builtin = frozenset(module_name(PurePosixPath(line).stem) for line in data.decode().split())
             continue
         plain = transformed(data, Transform.UNXZ if match["packed"] else Transform.NONE, f"{where} {entry.path}")
-        info = _modinfo(plain, f"{where} {entry.path}")
+        info = modinfo(plain, f"{where} {entry.path}")
         name = module_name(PurePosixPath(match["below"]).name)
         soft = [word for line in info.get("softdep", []) for word in _soft_pre(line)]
         depends = [d for line in info.get("depends", []) for d in line.split(",") if d]
@@ -134,7 +134,8 @@ def _soft_pre(line: str) -> list[str]:
     return before.split("post:", 1)[0].split()
 
 
-def _modinfo(data: bytes, where: str) -> dict[str, list[str]]:
+def modinfo(data: bytes, where: str) -> dict[str, list[str]]:
+    """The ``.modinfo`` entries of a module, by key."""
     section = _elf_section(data, b".modinfo", where)
     info: dict[str, list[str]] = {}
     for item in section.split(b"\0"):
