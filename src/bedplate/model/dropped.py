@@ -65,6 +65,9 @@ def _filtered(
 ) -> tuple[str, ...]:
     kept: list[str] = []
     for text in relations:
+        if not text.startswith("(") and text.partition(" ")[0] not in by_name:
+            kept.append(text)
+            continue
         left: str | None = text
         for name in relation_names(text):
             rule = _rule_for(candidate.nevra.name, by_name.get(name, ()))

@@ -11,6 +11,7 @@ from bedplate.model.package import Candidate, Nevra
 from bedplate.resolve.reasons import Unresolvable
 from bedplate.resolve.request import Request, Solution
 from bedplate.resolve.solver import solve
+from bedplate.resolve.universe import relevant
 
 
 def make_lock(
@@ -102,6 +103,7 @@ def update(candidates: Sequence[Candidate], request: Request, lock: Lock, names:
         Unresolvable: there is no solution.
     """
     moving = _moving(request, lock, names)
+    candidates = relevant(candidates, request)
     fresh = solve(candidates, replace(request, favour=(), favour_files=frozenset())).by_name()
     pinned = {name: fresh[name].nevra for name in moving if name in fresh}
     request = favouring(request, lock, moving)

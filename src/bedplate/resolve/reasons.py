@@ -205,6 +205,9 @@ class _Teller:
                 label = f"{provided[0] if provided else wanted.name} of {nearest.nevra}"
                 return f"nearest: {label}{_in(nearest.suite)}"
             return f"nearest: {wanted.name} {label}{_in(nearest.suite)}"
+        arches = self._universe.other_arches(wanted.name)
+        if arches:
+            return f"{wanted.name} is for {', '.join(arches)} only"
         alike = [
             name
             for name in self._universe.capabilities()

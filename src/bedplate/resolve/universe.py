@@ -31,16 +31,14 @@ class Universe:
 
     def __init__(self, candidates: Sequence[Candidate], request: Request) -> None:
         arches = frozenset(request.arches)
-        names_by_capability = _index(candidates, arches)
-        wanted = list(request.install)
-        if request.essential:
-            wanted += sorted({c.nevra.name for c in candidates if c.essential and c.nevra.arch in arches})
-        self.install: tuple[str, ...] = tuple(sorted(set(wanted)))
+        index = _Index(candidates, arches)
+        self.install = _wanted(candidates, request)
         self.excluded = {exclusion.name: exclusion.where for exclusion in request.exclude}
-        reachable = _reachable(self.install, names_by_capability, request)
+        reachable = _reachable(self.install, index, request)
         self.offered = _distinct((c for c in reachable if c.nevra.name not in self.excluded), request.favour_files)
         self.barred = _distinct((c for c in reachable if c.nevra.name in self.excluded), frozenset())
-        self._all = names_by_capability
+        self._all = index
+        self._given = candidates
         self._dependency_ids: dict[str, int] = {}
         self.pool = _new_pool(next((arch for arch in request.arches if arch != "noarch"), "noarch"))
         self._candidate_of: dict[int, Candidate] = {}
@@ -108,7 +106,9 @@ class Universe:
         found = self._providers.get(text)
         if found is None:
             solvables = self.pool.whatprovides(self.dependency(text))
-            found = tuple(self._candidate_of[number] for number in sorted(s.id for s in solvables))
+            # libsolv's own system solvable, which provides rpmlib(), is not among the candidates.
+            known = self._candidate_of
+            found = tuple(known[number] for number in sorted(s.id for s in solvables) if number in known)
             self._providers[text] = found
         return found
 
@@ -122,11 +122,15 @@ class Universe:
 
     def named(self, name: str) -> list[Candidate]:
         """Every candidate of the request's architectures called ``name`` or providing it, barred ones included."""
-        return self._all.get(name, [])
+        return self._all.get(name)
+
+    def other_arches(self, name: str) -> list[str]:
+        """Architectures the request leaves out that have a package called ``name``."""
+        return sorted({c.nevra.arch for c in self._given if c.nevra.name == name})
 
     def capabilities(self) -> Iterable[str]:
         """Every name that any candidate has or provides."""
-        return self._all.keys()
+        return self._all.names()
 
 
 def _new_pool(arch: str) -> Any:
@@ -137,28 +141,57 @@ def _new_pool(arch: str) -> Any:
     return pool
 
 
-def _index(candidates: Iterable[Candidate], arches: frozenset[str]) -> dict[str, list[Candidate]]:
-    index: dict[str, list[Candidate]] = {}
-    for candidate in candidates:
-        if candidate.nevra.arch not in arches:
-            continue
-        own = candidate.nevra.name
-        index.setdefault(own, []).append(candidate)
-        seen = {own}
-        for text in (*candidate.provides, *candidate.files):
-            name = text.partition(" ")[0]
-            if name not in seen:
-                seen.add(name)
-                index.setdefault(name, []).append(candidate)
-    return index
+def relevant(candidates: Sequence[Candidate], request: Request) -> list[Candidate]:
+    """Those of ``candidates`` that ``request`` can reach by name, in no particular order.
+
+    The rest cannot appear in a solution or a reason; leaving it out early makes repeated solving cheap.
+    """
+    return _reachable(_wanted(candidates, request), _Index(candidates, frozenset(request.arches)), request)
 
 
-def _reachable(install: Iterable[str], index: dict[str, list[Candidate]], request: Request) -> list[Candidate]:
+def _wanted(candidates: Sequence[Candidate], request: Request) -> tuple[str, ...]:
+    wanted = set(request.install)
+    if request.essential:
+        wanted |= {c.nevra.name for c in candidates if c.essential and c.nevra.arch in request.arches}
+    return tuple(sorted(wanted))
+
+
+class _Index:
+    """Candidates by every name they have or provide, for the request's architectures.
+
+    Most names have one candidate. Lists are kept only for the others: seventy thousand of them would make Python's
+    collector walk the whole heap again, which takes longer than all of the solving.
+    """
+
+    def __init__(self, candidates: Iterable[Candidate], arches: frozenset[str]) -> None:
+        self._first: dict[str, Candidate] = {}
+        self._more: dict[str, list[Candidate]] = {}
+        for candidate in candidates:
+            if candidate.nevra.arch not in arches:
+                continue
+            names = {candidate.nevra.name}
+            names.update(text.partition(" ")[0] for text in candidate.provides)
+            names.update(candidate.files)
+            for name in names:
+                if self._first.setdefault(name, candidate) is not candidate:
+                    self._more.setdefault(name, []).append(candidate)
+
+    def get(self, name: str) -> list[Candidate]:
+        """Every candidate that has or provides ``name``."""
+        first = self._first.get(name)
+        return [] if first is None else [first, *self._more.get(name, ())]
+
+    def names(self) -> Iterable[str]:
+        """Every name there is."""
+        return self._first.keys()
+
+
+def _reachable(install: Iterable[str], index: _Index, request: Request) -> list[Candidate]:
     pending = [name for text in install for name in relation_names(text)]
     names = set(pending)
     found: dict[int, Candidate] = {}
     while pending:
-        for candidate in index.get(pending.pop(), ()):
+        for candidate in index.get(pending.pop()):
             if id(candidate) in found:
                 continue
             found[id(candidate)] = candidate
