@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bedplate.model.definition.facts import PackageFacts
 from bedplate.model.errors import BadInput
-from bedplate.model.package import Candidate, UpstreamPackage
+from bedplate.model.package import Candidate, Location, UpstreamPackage
 from bedplate.packages import import_deb, import_rpm
 from bedplate.packages.deb import mapping
 from bedplate.packages.draft import Draft, PayloadStore, Recipe
@@ -16,11 +16,12 @@ from bedplate.packages.draft import Draft, PayloadStore, Recipe
 
 @dataclass(frozen=True, slots=True)
 class PackageFormat:
-    """One format: ``offers`` names what a line of an index may be required by, ``candidate`` maps the line, ``draft``
-    reads a file."""
+    """One format: ``offers`` names what a line of an index may be required by, ``candidate`` maps the line, ``describe``
+    gives the line a file would have, ``draft`` reads the file."""
 
     offers: Callable[[UpstreamPackage], Iterable[str]]
     candidate: Callable[[UpstreamPackage, PackageFacts | None], Candidate]
+    describe: Callable[[Path, Location, str], UpstreamPackage]
     draft: Callable[[Recipe, Path, PayloadStore], Draft]
 
 
@@ -37,8 +38,8 @@ def _rpm_offers(package: UpstreamPackage) -> Iterable[str]:
 
 
 FORMATS: dict[str, PackageFormat] = {
-    "deb": PackageFormat(_deb_offers, mapping.candidate, import_deb.draft),
-    "rpm": PackageFormat(_rpm_offers, import_rpm.candidate, import_rpm.draft),
+    "deb": PackageFormat(_deb_offers, mapping.candidate, import_deb.describe, import_deb.draft),
+    "rpm": PackageFormat(_rpm_offers, import_rpm.candidate, import_rpm.describe, import_rpm.draft),
 }
 """Plug-ins by the name an :class:`UpstreamPackage` carries in ``format``."""
 

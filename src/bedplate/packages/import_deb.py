@@ -7,18 +7,58 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate.model.errors import BadInput, Finding, Level
-from bedplate.model.package import FileEntry, FileFlag, FileKind
+from bedplate.model.package import FileEntry, FileFlag, FileKind, Location, UpstreamPackage
 from bedplate.packages import elf, payload_rules
 from bedplate.packages.deb.licence import licence_of
-from bedplate.packages.deb.mapping import map_version
+from bedplate.packages.deb.mapping import map_version, source_of
 from bedplate.packages.deb.reader import DebPackage
 from bedplate.packages.draft import Draft, PayloadStore, Recipe
 from bedplate.packages.rpm.spec import PackageSpec
+from bedplate.packages.scripts.ledger import from_deb
 
 _DOCUMENTATION = ("/usr/share/doc/", "/usr/share/man/", "/usr/share/info/", "/usr/share/gtk-doc/")
 _LICENCE_NAMES = frozenset({"copyright", "COPYING", "LICENSE", "LICENCE"})
 _MODULES = "/usr/lib/modules/"
 _DEBUG = "/usr/lib/debug/"
+
+
+_RELATIONS = (
+    "Depends",
+    "Pre-Depends",
+    "Provides",
+    "Conflicts",
+    "Breaks",
+    "Replaces",
+    "Recommends",
+    "Suggests",
+    "Enhances",
+)
+
+
+def describe(path: Path, location: Location, suite: str) -> UpstreamPackage:
+    """What an index would say of the .deb at ``path``, from its own control data.
+
+    Raises:
+        BadInput: the file is damaged or lacks a field.
+    """
+    package = DebPackage.open(path, where=location.path)
+    fields = package.fields
+    missing = [key for key in ("Package", "Version", "Architecture") if key not in fields]
+    if missing:
+        raise BadInput(f"its control data lacks {', '.join(missing)}", where=location.path, remedy="drop the package")
+    source_name, source_version = source_of(fields)
+    return UpstreamPackage(
+        format="deb",
+        name=fields["Package"],
+        version=fields["Version"],
+        arch=fields["Architecture"],
+        source_name=source_name,
+        source_version=source_version,
+        location=location,
+        suite=suite,
+        essential=fields.get("Essential") == "yes",
+        fields={key: (fields[key],) for key in _RELATIONS if key in fields},
+    )
 
 
 def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
@@ -63,7 +103,8 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
         suggests=recipe.candidate.suggests,
         files=kept,
     )
-    return Draft(spec, store.contents, package.scripts, (*findings, *_missing_conffiles(recipe, package, files)))
+    scripts = from_deb(recipe.package.name, package.scripts, package.control_files).scripts
+    return Draft(spec, store.contents, scripts, (*findings, *_missing_conffiles(recipe, package, files)))
 
 
 def _check_identity(recipe: Recipe, package: DebPackage) -> None:

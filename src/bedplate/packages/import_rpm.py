@@ -8,7 +8,7 @@ from pathlib import Path
 from bedplate.model.definition.facts import PackageFacts
 from bedplate.model.errors import BadInput
 from bedplate.model.evr import Evr
-from bedplate.model.package import Candidate, FileEntry, FileKind, Nevra, SourceRef, UpstreamPackage
+from bedplate.model.package import Candidate, FileEntry, FileKind, Location, Nevra, SourceRef, UpstreamPackage
 from bedplate.packages import payload_rules
 from bedplate.packages.deb.limits import DEFAULT_LIMITS
 from bedplate.packages.deb.paths import ALIASES, canonical
@@ -43,6 +43,27 @@ def candidate(package: UpstreamPackage, facts: PackageFacts | None) -> Candidate
         format=package.format,
         suite=package.suite,
         upstream_version=package.version,
+    )
+
+
+def describe(path: Path, location: Location, suite: str) -> UpstreamPackage:
+    """What an index would say of the RPM at ``path``, from its own header.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    package = RpmPackage.open(path)
+    kinds = ("requires", "provides", "conflicts", "obsoletes", "recommends", "suggests")
+    return UpstreamPackage(
+        format="rpm",
+        name=package.nevra.name,
+        version=str(package.nevra.evr),
+        arch=package.nevra.arch,
+        source_name=package.source.name,
+        source_version=str(package.source.evr),
+        location=location,
+        suite=suite,
+        fields={kind: getattr(package, kind) for kind in kinds},
     )
 
 
