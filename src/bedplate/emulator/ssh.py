@@ -1,0 +1,85 @@
+"""Getting into a booted machine by SSH: a free port, a key for this one boot, and when it can be reached."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from bedplate.emulator.credentials import ssh_credentials
+from bedplate.emulator.machine import Machine
+from bedplate.emulator.options import Forward, MachineOptions
+
+SSH_PORT = 22
+
+
+@dataclass(frozen=True, slots=True)
+class SshAccess:
+    """How to get in: ``ssh`` options for root on the loopback address."""
+
+    port: int
+    identity: Path
+
+    def command(self) -> list[str]:
+        """The command line a user can type. The host key is new on every first boot, so it is not remembered."""
+        return [
+            "ssh",
+            *("-i", str(self.identity), "-p", str(self.port)),
+            *("-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"),
+            "root@127.0.0.1",
+        ]
+
+
+def with_ssh(options: MachineOptions, directory: Path) -> tuple[MachineOptions, SshAccess]:
+    """Options for the same machine with a way in.
+
+    Args:
+        directory: Where the new private key is written (mode 0600).
+    """
+    key = Ed25519PrivateKey.generate()
+    identity = directory / "ssh-key"
+    descriptor = os.open(identity, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as stream:
+        stream.write(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+            )
+        )
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    access = SshAccess(free_port(), identity)
+    changed = replace(
+        options,
+        forwards=(*options.forwards, Forward(access.port, SSH_PORT)),
+        credentials={**options.credentials, **ssh_credentials(public.decode())},
+    )
+    return changed, access
+
+
+def free_port() -> int:
+    """A TCP port of the loopback address that nobody listens on now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def wait_until_reachable(machine: Machine, access: SshAccess, seconds: float) -> bool:
+    """Wait until the guest's SSH server greets; False when ``seconds`` passed or the machine ended first."""
+    end = time.monotonic() + seconds
+    while machine.running and time.monotonic() < end:
+        if _greets(access.port):
+            return True
+        machine.wait(0.5)
+    return False
+
+
+def _greets(port: int) -> bool:
+    # QEMU accepts the connection whether or not anyone listens in the guest: only the greeting tells.
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=2.0) as connection:
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
