@@ -51,7 +51,7 @@ REPLACED_BY: dict[Kind, str] = {
     Kind.SERVICES: "nothing runs while composing; units start at boot",
     Kind.SYSV: "units: the image starts no init scripts",
     Kind.USERS: "stage users: frozen ids of distro/ids.toml",
-    Kind.TMPFILES: "systemd-tmpfiles at boot reads the same files",
+    Kind.TMPFILES: "systemd-tmpfiles at boot reads the same files, where a track keeps them",
     Kind.ALTERNATIVES: "stage alternatives: links declared in distro/packages",
     Kind.MODES: "owners and modes declared in distro/packages",
     Kind.CONFFILES: "moves configuration files of older versions; an image has none",

@@ -83,10 +83,13 @@ class Classification:
 
 
 def script_digest(script: Script) -> str:
-    """Hex SHA-256 that a verdict is pinned to: the script's text, with its interpreter where the text does not say."""
+    """Hex SHA-256 that a verdict is pinned to: of the script's text, where that says all. An interpreter that the text
+    does not name and a trigger's condition are pinned with it."""
     text = script.text
     if not text.startswith("#!") and script.interpreter:
         text = f"#!{script.interpreter}\n{text}"
+    if script.condition:
+        text = f"# for {script.condition}\n{text}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
 
 

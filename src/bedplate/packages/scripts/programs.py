@@ -296,7 +296,8 @@ def _pam_auth_update(call: Call) -> Claim:
 
 @rule("ldconfig")
 def _ldconfig(call: Call) -> Claim | None:
-    return Claim(Kind.LDCONFIG) if not call.operands and call.exact else None
+    plain = call.operands in ((), ("-r", "/"), ("--verbose", "-r", "/"))
+    return Claim(Kind.LDCONFIG) if plain and call.exact else None
 
 
 @rule("depmod")
@@ -362,7 +363,7 @@ def _dpkg_trigger(call: Call) -> Claim:
     return Claim(Kind.TRIGGERS)
 
 
-@rule("py3compile", "py3clean", "pycompile", "pyclean")
+@rule("py3compile", "py3clean", "pycompile", "pyclean", "pypy3compile", "pypy3clean")
 def _byte_code(call: Call) -> Claim:
     return Claim(Kind.BYTE_CODE)
 
@@ -372,12 +373,25 @@ def _documentation(call: Call) -> Claim:
     return Claim(Kind.DOCUMENTATION)
 
 
+# Tells a kernel package's own postinst that its preinst ran just before. The directory is in the package.
+_KERNEL_MARKER = re.compile(r"/(usr/)?lib/modules/[^/]+(/\.fresh-install)?\Z")
+
+
 @rule("touch", "mkdir", "rm", "rmdir")
-def _run_time_files(call: Call) -> Claim | None:
+def _markers(call: Call) -> Claim | None:
     parsed = _split(call, flags=("-p", "-f", "-r", "-rf", "-d"), valued=("-m",))
-    if parsed is None or not parsed[1] or not all(is_run_time(path) for path in parsed[1]):
+    if parsed is None or not parsed[1]:
         return None
-    return Claim(Kind.RUN_TIME)
+    options, paths = parsed
+    if all(is_run_time(path) for path in paths):
+        return Claim(Kind.RUN_TIME)
+    harmless = call.fields[0] != "rm" or not options.keys() - {"-f"}
+    return Claim(Kind.KERNEL) if harmless and all(_is_kernel_marker(call.fields[0], path) for path in paths) else None
+
+
+def _is_kernel_marker(command: Field, path: str) -> bool:
+    found = _KERNEL_MARKER.match(path)
+    return found is not None and bool(found.group(2)) == (command != "mkdir") and ".." not in path.split("/")
 
 
 def _safe_words(call: Call) -> bool:
