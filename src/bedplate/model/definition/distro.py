@@ -25,7 +25,8 @@ class Suite(Definition):
         default=None, description="Refuse an index older than this when it has no Valid-Until"
     )
     path: str = Field(
-        default="", description="Root of the suite below its mirror; empty: dists/NAME for deb, the mirror itself for rpm"
+        default="",
+        description="Root of the suite below its mirror; empty: dists/NAME for deb, the mirror itself for rpm",
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import DroppedRequirement, FactsFile, Ids, PackageFacts
+from bedplate.model.definition.own import OwnPackage
 from bedplate.model.definition.track import Tools, ToolSet, Track
 from bedplate.model.digest import identity
 from bedplate.model.errors import BadInput
@@ -23,7 +24,7 @@ class DefinitionSet:
     """The whole definition except the owned files' contents.
 
     ``tracks`` by id, ``facts`` by package name (merged over the files of ``distro/packages``), ``drop_rules`` in the
-    order of their files.
+    order of their files, ``own`` the packages made from the definition alone, by name.
     """
 
     distro: Distro
@@ -32,6 +33,7 @@ class DefinitionSet:
     facts: Mapping[str, PackageFacts]
     drop_rules: tuple[DroppedRequirement, ...]
     ids: Ids
+    own: Mapping[str, OwnPackage] = field(default_factory=dict)
 
     def track(self, name: str) -> Track:
         """The track called ``name``.
@@ -63,7 +65,15 @@ class DefinitionSet:
         relations = [rule.model_dump(mode="json") for rule in self.drop_rules]
         upstreams = [upstream.model_dump(mode="json") for upstream in self.distro.upstreams]
         ids = self.ids.model_dump(mode="json") if isinstance(wanted, Track) else None
-        return identity([lists, upstreams, facts, relations, ids])
+        # Imported packages leave the directories of own ones to them; of the rest of an own package only names matter.
+        own = [
+            one.model_dump(
+                mode="json",
+                include={"name", "release", "requires", "provides", "conflicts", "obsoletes", "directories"},
+            )
+            for _, one in sorted(self.own.items())
+        ]
+        return identity([lists, upstreams, facts, relations, ids, own if isinstance(wanted, Track) else None])
 
 
 @dataclass
@@ -114,6 +124,12 @@ def load_definition(files: Mapping[str, str]) -> DefinitionSet:
             rules += parsed.drop_requires
             for fact in parsed.package:
                 facts[fact.name] = _merge(facts.get(fact.name), fact, path, mistakes)
+    own: dict[str, OwnPackage] = {}
+    for path in _below(files, "own/"):
+        package = mistakes.parse(files, path, OwnPackage)
+        if package is not None:
+            mistakes.unique(path, "package", package.name, own)
+            own[package.name] = package
     if mistakes.lines or distro is None or tools is None or ids is None:
         count = len(mistakes.lines)
         raise BadInput(
@@ -122,7 +138,7 @@ def load_definition(files: Mapping[str, str]) -> DefinitionSet:
             details=mistakes.lines,
             remedy="correct them; the schemas are in docs/reference",
         )
-    return DefinitionSet(distro, tracks, tools, facts, tuple(rules), ids)
+    return DefinitionSet(distro, tracks, tools, facts, tuple(rules), ids, own)
 
 
 def _below(files: Mapping[str, str], folder: str) -> list[str]:
@@ -133,14 +149,14 @@ def _merge(known: PackageFacts | None, new: PackageFacts, path: str, mistakes: _
     if known is None:
         return new
     merged: dict[str, Any] = {"name": new.name}
-    for field in PackageFacts.model_fields.keys() - {"name"}:
-        one, two = getattr(known, field), getattr(new, field)
+    for attribute in PackageFacts.model_fields.keys() - {"name"}:
+        one, two = getattr(known, attribute), getattr(new, attribute)
         if isinstance(one, dict):
             for key in sorted(one.keys() & two.keys()):
-                mistakes.lines.append(f"{path}: package.{new.name}.{field}: {key!r} is said in another file too")
-            merged[field] = {**one, **two}
+                mistakes.lines.append(f"{path}: package.{new.name}.{attribute}: {key!r} is said in another file too")
+            merged[attribute] = {**one, **two}
         else:
-            merged[field] = [*one, *two]
+            merged[attribute] = [*one, *two]
     return PackageFacts.model_construct(**merged)
 
 
