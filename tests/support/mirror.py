@@ -80,6 +80,8 @@ def serve(files: Mapping[str, bytes] | None = None) -> Iterator[Mirror]:
 def answer(handler: BaseHTTPRequestHandler, code: int, body: bytes, headers: Mapping[str, str] | None = None) -> None:
     """A plain answer; ``headers`` may override the length."""
     handler.send_response(code)
+    if handler.close_connection:
+        handler.send_header("Connection", "close")
     for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
         handler.send_header(name, value)
     handler.end_headers()

@@ -82,6 +82,7 @@ class PartialFile:
         """Forget all bytes."""
         self._stream.seek(0)
         self._stream.truncate()
+        self._note.unlink(missing_ok=True)
         self._hasher = hashlib.sha256()
         self.size = 0
 

@@ -133,7 +133,7 @@ class Transport:
         for left in range(self.limits.attempts - 1, -1, -1):
             try:
                 return attempt()
-            except (httpx.TransportError, httpx.DecodingError, _Retry) as error:
+            except (httpx.RequestError, httpx.InvalidURL, _Retry) as error:
                 if not left or stop.is_set():
                     self._failures[urlsplit(url).netloc] += 1
                     reason = str(error) or type(error).__name__
@@ -163,7 +163,7 @@ class Transport:
                 _forget(into, task)
             into.remember(url, response.headers.get("etag") or response.headers.get("last-modified") or "")
             received = 0
-            for chunk in response.iter_raw(_CHUNK):
+            for chunk in response.iter_raw():  # as it comes: what arrived before a failure is kept
                 kept = chunk[: size + 1 - into.size]
                 into.write(kept)
                 received += len(kept)

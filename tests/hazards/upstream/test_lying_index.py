@@ -12,11 +12,11 @@ from pathlib import Path
 import pysequoia
 import pytest
 from pysequoia.packet import PacketPile
-from support.mirror import DebianArchive, Package, context, definition, fingerprint, new_key, serve
 
 from bedplate.model.errors import BadInput, BedplateError, TrustError
 from bedplate.upstream.archive import open_index
 from bedplate.upstream.index import IndexContext, VerifiedIndex
+from support.mirror import DebianArchive, Package, context, definition, fingerprint, new_key, serve
 
 INRELEASE = "debian/dists/stable/InRelease"
 PACKAGES = "debian/dists/stable/main/binary-amd64/Packages.xz"
@@ -148,7 +148,7 @@ def test_packages_file_is_not_the_signed_one(
 
 def test_packages_file_decompresses_to_a_bomb(tmp_path: Path, key: pysequoia.Tsk) -> None:
     archive = DebianArchive(key)
-    bomb = lzma.compress(bytes(200 << 20), preset=0)
+    bomb = lzma.compress(bytes(16 << 20), preset=0)
     files = archive.files()
     files[PACKAGES] = bomb
     # Even an archive whose key was stolen cannot make us hold more than the signed size.
