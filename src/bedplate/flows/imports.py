@@ -95,7 +95,7 @@ def script_ledger(
 ) -> Ledger:
     """The account of every script of the imported packages."""
     scripts = [PackageScripts(one.nevra.name, one.scripts) for one in imported if one.scripts]
-    store = ClassificationStore(part(workspace, "rpms") / "scripts.json")
+    store = ClassificationStore(part(workspace, "descriptions"))
     return account(scripts, definition.facts, definition.ids, frozenset(owned), store)
 
 
