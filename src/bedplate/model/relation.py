@@ -82,14 +82,13 @@ def plain_parts(relation: Relation) -> Iterator[Plain]:
 def provides_match(provide: Plain, wanted: Plain) -> bool:
     """Whether a provided capability meets a plain requirement: rpm's rule of overlapping ranges.
 
-    A provide without a version meets only a requirement without one.
+    Where either side names no version, every version is meant (unlike in Debian, where a provide without a version
+    meets no requirement that has one).
     """
     if provide.name != wanted.name:
         return False
-    if not wanted.comparison:
+    if not wanted.comparison or not provide.comparison:
         return True
-    if not provide.comparison:
-        return False
     order = Evr.parse(provide.evr).compare(Evr.parse(wanted.evr))
     if order < 0:
         return ">" in provide.comparison or "<" in wanted.comparison

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 
+from bedplate.model.errors import Finding, Level
 from bedplate.model.package import Candidate
 from bedplate.resolve.preference import Preference
-from bedplate.resolve.request import TRACK, Choice, ChoiceReason, HeldBack, Request, Why
+from bedplate.resolve.request import TRACK, Choice, ChoiceReason, HeldBack, Request, Solution, Why
 from bedplate.resolve.universe import Universe
 
 
@@ -71,3 +72,23 @@ def held_back(packages: Sequence[Candidate], universe: Universe, request: Reques
         for package in packages
         if package.nevra.evr < best[package.nevra.name].nevra.evr
     )
+
+
+def solution_findings(solution: Solution, where: str) -> list[Finding]:
+    """What a person should know of a solution: choices nobody decided, and versions that could not be had.
+
+    ``where`` names the file the request stands in.
+    """
+    findings = []
+    for choice in solution.choices:
+        if choice.reason is ChoiceReason.ALPHABET:
+            others = " or ".join(choice.others)
+            cause = f"{choice.by} requires {choice.requirement}: {choice.chosen} was taken, {others} would do"
+            remedy = "name the one that is meant in `packages` or `prefer`"
+            findings.append(Finding("resolve.choice.unranked", Level.WARNING, cause, where, remedy))
+    for held in solution.held_back:
+        if not held.locked:
+            cause = f"{held.best} cannot be installed, {held.chosen} was taken"
+            remedy = "see what it requires and conflicts with"
+            findings.append(Finding("resolve.held-back", Level.WARNING, cause, where, remedy))
+    return findings

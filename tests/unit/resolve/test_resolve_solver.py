@@ -14,6 +14,7 @@ from bedplate.model.package import Candidate, Nevra
 from bedplate.resolve.reasons import Unresolvable
 from bedplate.resolve.request import TRACK, ChoiceReason, Exclusion, Solution
 from bedplate.resolve.solver import solve
+from bedplate.resolve.why import solution_findings
 from resolving import labels, names, package, request
 
 
@@ -50,13 +51,13 @@ def test_package_of_the_name_is_meant_before_one_that_provides_it() -> None:
     assert names(solve(world, request("zz"))) == ["zz"]
 
 
-def test_unversioned_provide_does_not_meet_a_versioned_requirement() -> None:
+def test_provide_without_a_version_stands_for_all_versions_as_in_rpm() -> None:
     world = [
         package("app", requires=["cap >= 1"]),
-        package("old", provides=["cap"]),
-        package("new", provides=["cap = 2"]),
+        package("some", provides=["cap"]),
+        package("a", provides=["cap = 0.1"]),
     ]
-    assert names(solve(world, request("app"))) == ["app", "new"]
+    assert names(solve(world, request("app"))) == ["app", "some"]
 
 
 @pytest.mark.parametrize("alternatives", list(permutations(["a", "b", "c"])))
@@ -107,6 +108,21 @@ def test_pick_among_providers_nobody_ranks_is_by_name_and_reported() -> None:
     solution = solve(world, request("app"))
     assert names(solution) == ["app", "exim"]
     assert solution.choices[0].reason is ChoiceReason.ALPHABET
+
+
+def test_what_nobody_decided_is_a_finding() -> None:
+    world = [
+        package("app", requires=["mta", "lib"]),
+        package("postfix", provides=["mta"]),
+        package("exim", provides=["mta"]),
+        package("lib", "1-1"),
+        package("lib", "2-1", requires=["gone"]),
+    ]
+    findings = solution_findings(solve(world, request("app")), "distro/tracks/container.toml")
+    assert [finding.id for finding in findings] == ["resolve.choice.unranked", "resolve.held-back"]
+    assert "exim" in findings[0].cause and "postfix" in findings[0].cause
+    assert "prefer" in findings[0].remedy
+    assert "lib-2-1" in findings[1].cause
 
 
 def test_conditions_hold_only_when_met() -> None:
