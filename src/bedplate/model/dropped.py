@@ -21,31 +21,45 @@ class Dropped:
 
 
 def rules_of(facts: Iterable[PackageFacts]) -> list[DroppedRequirement]:
-    """The ``drop_requires`` of single packages as rules."""
-    return [
-        DroppedRequirement(name=name, of=[fact.name], reason=f"dropped by the facts of {fact.name}")
-        for fact in facts
-        for name in fact.drop_requires
-    ]
+    """The ``drop_requires`` and ``drop_conflicts`` of single packages as rules."""
+    rules = []
+    for fact in facts:
+        reason = f"dropped by the facts of {fact.name}"
+        rules += [DroppedRequirement(name=name, of=[fact.name], reason=reason) for name in fact.drop_requires]
+        rules += [
+            DroppedRequirement(name=name, relation="conflicts", of=[fact.name], reason=reason)
+            for name in fact.drop_conflicts
+        ]
+    return rules
+
+
+def drops_conflict(rules: Iterable[DroppedRequirement], package: str, name: str) -> bool:
+    """Whether a rule takes the conflict with ``name`` out of ``package``."""
+    return (
+        _rule_for(package, (rule for rule in rules if rule.relation == "conflicts" and rule.name == name)) is not None
+    )
 
 
 def drop_requirements(
     candidates: Sequence[Candidate], rules: Sequence[DroppedRequirement]
 ) -> tuple[list[Candidate], list[Dropped]]:
-    """Leave out of ``candidates`` (in their order) every requirement a rule names, and say which those were.
+    """Leave out of ``candidates`` (in their order) what a rule names, and say which relations those were.
 
     Recommendations for a dropped name are dropped too: they are nothing but a softer wish for the same scripts.
     """
     by_name: dict[str, list[DroppedRequirement]] = {}
+    conflicts_by_name: dict[str, list[DroppedRequirement]] = {}
     for rule in rules:
-        by_name.setdefault(rule.name, []).append(rule)
+        (by_name if rule.relation == "requires" else conflicts_by_name).setdefault(rule.name, []).append(rule)
     kept: list[Candidate] = []
     dropped: list[Dropped] = []
     for candidate in candidates:
         requires = _filtered(candidate, candidate.requires, by_name, dropped)
         recommends = _filtered(candidate, candidate.recommends, by_name, [])
-        if requires is not candidate.requires or recommends is not candidate.recommends:
-            kept.append(replace(candidate, requires=requires, recommends=recommends))
+        conflicts = _filtered(candidate, candidate.conflicts, conflicts_by_name, dropped)
+        before = (candidate.requires, candidate.recommends, candidate.conflicts)
+        if any(now is not then for now, then in zip((requires, recommends, conflicts), before, strict=True)):
+            kept.append(replace(candidate, requires=requires, recommends=recommends, conflicts=conflicts))
         else:
             kept.append(candidate)
     return kept, dropped

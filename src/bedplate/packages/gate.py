@@ -4,8 +4,8 @@ Two orders must agree: (a) on all versions there are of one name, and (b) on eve
 can really be tested with. What an imported package says must hold; a hit elsewhere is reported and stops nothing.
 
 One difference is rpm's own: a provide without a version answers every versioned relation there, none in Debian. A
-conflict with an old version thereby hits what merely stands in for the package; ``drop_conflicts`` in the package's
-facts is the remedy.
+conflict with an old version thereby hits what merely stands in for the package: a rule that drops the conflict is the
+remedy.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field
 from itertools import combinations
 
-from bedplate.model.definition.facts import PackageFacts
+from bedplate.model.definition.facts import DroppedRequirement
+from bedplate.model.dropped import drops_conflict
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.evr import debvercmp
 from bedplate.model.package import UpstreamPackage
@@ -102,31 +103,31 @@ class _Constraint:
 def check_index(index: Sequence[UpstreamPackage]) -> GateReport:
     """Compare every version pair and every relation of a whole index; differences are warnings."""
     available = Available.of(index)
-    return _check(index, frozenset(), available, {})
+    return _check(index, frozenset(), available, ())
 
 
 def check_import(
-    imported: Sequence[UpstreamPackage], index: Iterable[UpstreamPackage], facts: Mapping[str, PackageFacts]
+    imported: Sequence[UpstreamPackage], index: Iterable[UpstreamPackage], dropped: Sequence[DroppedRequirement]
 ) -> GateReport:
     """Compare the versions and relations of the packages to import with all the index offers.
 
-    Conflicts that the package's facts drop are not compared. A difference in a recommendation is a warning.
+    Conflicts that a rule of ``dropped`` takes out are not compared. A difference in a recommendation is a warning.
     """
     chosen = [package for package in imported if package.format == "deb"]
     names = {package.name for package in chosen}
     for package in chosen:
-        names.update(constraint.name for constraint, _ in _constraints(package, facts))
-    return _check(chosen, frozenset(package.name for package in chosen), Available.of(index, names), facts)
+        names.update(constraint.name for constraint, _ in _constraints(package, dropped))
+    return _check(chosen, frozenset(package.name for package in chosen), Available.of(index, names), dropped)
 
 
 def _check(
     packages: Sequence[UpstreamPackage],
     imported: frozenset[str],
     available: Available,
-    facts: Mapping[str, PackageFacts],
+    dropped: Sequence[DroppedRequirement],
 ) -> GateReport:
     findings, pairs = _check_orders(packages, imported, available)
-    more, constraints = _check_relations(packages, imported, available, facts)
+    more, constraints = _check_relations(packages, imported, available, dropped)
     return GateReport(pairs, constraints, (*findings, *more))
 
 
@@ -150,15 +151,14 @@ def _check_orders(
     return findings, pairs
 
 
-def _constraints(package: UpstreamPackage, facts: Mapping[str, PackageFacts]) -> Iterator[tuple[_Constraint, bool]]:
+def _constraints(package: UpstreamPackage, dropped: Sequence[DroppedRequirement]) -> Iterator[tuple[_Constraint, bool]]:
     """Versioned relations of a package, and whether they bind (a wish does not)."""
-    known = facts.get(package.name)
-    dropped = frozenset(known.drop_conflicts) if known is not None else frozenset()
     for key in (*REQUIRING, *CONFLICTING, *WISHING):
         for text in package.fields.get(key, ()):
             for clause in parse_field(text):
                 for atom in clause:
-                    if atom.op and not (key in CONFLICTING and atom.name in dropped):
+                    is_dropped = key in CONFLICTING and drops_conflict(dropped, package.name, atom.name)
+                    if atom.op and not is_dropped:
                         yield _Constraint(atom.name, atom.op, atom.version), key not in WISHING
 
 
@@ -166,12 +166,12 @@ def _check_relations(
     packages: Iterable[UpstreamPackage],
     imported: frozenset[str],
     available: Available,
-    facts: Mapping[str, PackageFacts],
+    dropped: Sequence[DroppedRequirement],
 ) -> tuple[list[Finding], int]:
     asked: dict[_Constraint, dict[str, bool]] = {}
     for package in packages:
         if package.format == "deb":
-            for constraint, binding in _constraints(package, facts):
+            for constraint, binding in _constraints(package, dropped):
                 by = asked.setdefault(constraint, {})
                 by[package.name] = by.get(package.name, False) or binding
     findings, compared = [], 0

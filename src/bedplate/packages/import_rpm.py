@@ -26,7 +26,6 @@ _DERIVED_PROVIDES = ("config(", "user(", "group(", "bedplate-source(")
 def candidate(package: UpstreamPackage, facts: PackageFacts | None) -> Candidate:
     """What the solver may choose: the relations of the index as they are, and what the facts add."""
     fields = package.fields
-    dropped = frozenset(facts.drop_conflicts) if facts is not None else frozenset()
     added = tuple(facts.provides) if facts is not None else ()
     return Candidate(
         nevra=Nevra(package.name, Evr.parse(package.version), package.arch),
@@ -34,7 +33,7 @@ def candidate(package: UpstreamPackage, facts: PackageFacts | None) -> Candidate
         location=package.location,
         requires=tuple(text for text in fields.get("requires", ()) if not text.startswith("rpmlib(")),
         provides=tuple(dict.fromkeys((*fields.get("provides", ()), *added))),
-        conflicts=tuple(text for text in fields.get("conflicts", ()) if text.partition(" ")[0] not in dropped),
+        conflicts=fields.get("conflicts", ()),
         obsoletes=fields.get("obsoletes", ()),
         recommends=fields.get("recommends", ()),
         suggests=fields.get("suggests", ()),
@@ -88,6 +87,7 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
     # A requirement the definition drops is dropped here too; everything else is as the package says.
     original = candidate(recipe.package, recipe.facts)
     dropped = frozenset(original.requires) - frozenset(recipe.candidate.requires)
+    dropped_conflicts = frozenset(original.conflicts) - frozenset(recipe.candidate.conflicts)
     header = package.header
     spec = PackageSpec(
         nevra=package.nevra,
@@ -106,11 +106,7 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
             *(text for text in package.provides if not text.startswith(_DERIVED_PROVIDES)),
             *(recipe.facts.provides if recipe.facts is not None else ()),
         ),
-        conflicts=tuple(
-            text
-            for text in package.conflicts
-            if recipe.facts is None or text.partition(" ")[0] not in recipe.facts.drop_conflicts
-        ),
+        conflicts=tuple(text for text in package.conflicts if text not in dropped_conflicts),
         obsoletes=package.obsoletes,
         recommends=package.recommends,
         suggests=package.suggests,

@@ -51,13 +51,14 @@ class PackageFacts(Definition):
 
 
 class DroppedRequirement(Definition):
-    """A requirement left out of every package, or of those that ``of`` names.
+    """A requirement, or a conflict, left out of every package or of those that ``of`` names.
 
     Upstream packages require what their maintainer scripts call. None of those scripts is run, so what only they need
     is not needed. A requirement with alternatives falls as a whole when it offers ``name``.
     """
 
     name: str = Field(description="Name of the required package or capability")
+    relation: Literal["requires", "conflicts"] = Field(default="requires", description="Which relation is dropped")
     of: list[str] = Field(default=[], description="Packages (glob patterns) it is dropped from; empty: all of them")
     keep: list[str] = Field(
         default=[], description="Packages (glob patterns) that keep it, for they call it at run time"
@@ -70,7 +71,7 @@ class FactsFile(Definition):
 
     package: list[PackageFacts] = []
     drop_requires: list[DroppedRequirement] = Field(
-        default=[], description="Requirements dropped from many packages at once"
+        default=[], description="Requirements or conflicts dropped from many packages at once"
     )
 
 

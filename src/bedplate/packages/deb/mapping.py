@@ -124,11 +124,7 @@ def candidate(package: UpstreamPackage, facts: PackageFacts | None) -> Candidate
                 (own, *_map_fields(package.fields, "Provides"), *(facts.provides if facts is not None else ()))
             ),
             # "Conflicts: x" with "Provides: x" means "no other x"; rpm and libsolv both leave the package itself out.
-            conflicts=tuple(
-                entry
-                for entry in _map_fields(package.fields, "Conflicts", "Breaks")
-                if facts is None or entry.partition(" ")[0] not in facts.drop_conflicts
-            ),
+            conflicts=_map_fields(package.fields, "Conflicts", "Breaks"),
             recommends=_map_fields(package.fields, "Recommends"),
             suggests=_map_fields(package.fields, "Suggests"),
             essential=package.essential,
