@@ -118,6 +118,4 @@ class TestKey:
 
     def sign(self, data: bytes) -> bytes:
         """A binary detached signature."""
-        return bytes(
-            pysequoia.sign(self.tsk.signer(), data, mode=pysequoia.SignatureMode.DETACHED, armor=False)
-        )
+        return bytes(pysequoia.sign(self.tsk.signer(), data, mode=pysequoia.SignatureMode.DETACHED, armor=False))
