@@ -50,8 +50,17 @@ class Reason:
 class Unresolvable(BedplateError):
     """No consistent set of packages meets the request. ``reasons`` are the details as values."""
 
-    def __init__(self, message: str, *, where: str, remedy: str, reasons: Sequence[Reason]) -> None:
-        super().__init__(message, where=where, remedy=remedy, details=[str(reason) for reason in reasons])
+    def __init__(
+        self,
+        message: str,
+        *,
+        where: str = "",
+        remedy: str = "",
+        details: Sequence[str] = (),
+        reasons: Sequence[Reason] = (),
+    ) -> None:
+        told = [str(reason) for reason in reasons]
+        super().__init__(message, where=where, remedy=remedy, details=details or told)
         self.reasons = tuple(reasons)
 
 
