@@ -8,15 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from bedplate.flows.cache import content_store, part
-from bedplate.flows.upstream import find_all_mirrors
+from bedplate.flows.upstream import all_drop_rules, find_all_mirrors
 from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.load import DefinitionSet
-from bedplate.model.dropped import rules_of
 from bedplate.model.errors import BadInput
 from bedplate.model.lock import Lock
 from bedplate.model.package import Location, UpstreamPackage
 from bedplate.packages.formats import FORMATS
 from bedplate.packages.importer import ImportedPackage, ImportRules, import_packages, require_no_errors
+from bedplate.packages.own import owned_directories
 from bedplate.packages.scripts.ledger import Ledger, PackageScripts, account
 from bedplate.packages.scripts.store import ClassificationStore
 from bedplate.upstream.download import Wanted, fetch
@@ -25,8 +25,8 @@ from bedplate.upstream.store import ContentStore
 
 def import_rules(definition: DefinitionSet) -> ImportRules:
     """The definition's part of an import."""
-    rules = (*definition.drop_rules, *rules_of(definition.facts.values()))
-    return ImportRules(definition.facts, definition.ids, rules)
+    rules = all_drop_rules(definition)
+    return ImportRules(definition.facts, definition.ids, rules, owned_directories(definition.own.values()))
 
 
 def download(workspace: Workspace, definition: DefinitionSet, wanted: Iterable[Wanted]) -> ContentStore:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from bedplate.flows.cache import content_store, part
 from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.distro import Upstream
+from bedplate.model.definition.facts import DroppedRequirement
 from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.dropped import drop_requirements, rules_of
 from bedplate.model.errors import BedplateError
@@ -38,6 +39,11 @@ class Offer:
         if chosen.location is None:
             raise BedplateError(f"{chosen.nevra} comes from the definition, not from an upstream")
         return self.packages[chosen.location.sha256]
+
+
+def all_drop_rules(definition: DefinitionSet) -> tuple[DroppedRequirement, ...]:
+    """The relations the definition leaves out: the general rules and those of single packages."""
+    return (*definition.drop_rules, *rules_of(definition.facts.values()))
 
 
 def find_all_mirrors(workspace: Workspace, definition: DefinitionSet) -> dict[str, Mirrors]:
@@ -91,7 +97,7 @@ def _reachable(
 
     Only these are mapped: an archive holds tens of thousands that no request comes near.
     """
-    rules = [*definition.drop_rules, *rules_of(definition.facts.values())]
+    rules = all_drop_rules(definition)
     offers: dict[str, list[int]] = {}
     for number, package in enumerate(packages):
         fact = definition.facts.get(package.name)

@@ -1,0 +1,31 @@
+"""The packages made from the definition alone, for the solver and as RPMs."""
+
+from __future__ import annotations
+
+from bedplate.flows.cache import part
+from bedplate.flows.workspace import Workspace
+from bedplate.model.definition.load import DefinitionSet
+from bedplate.model.lock import Lock
+from bedplate.model.package import Candidate
+from bedplate.packages.own import BuiltPackage, OwnContext, build, candidate
+from bedplate.trust.keys import KeyStore
+from bedplate.trust.roles import ROLES
+
+
+def key_store(workspace: Workspace, definition: DefinitionSet) -> KeyStore:
+    """The workspace's keys; development keys are made where a role has none."""
+    return KeyStore(workspace.keys, definition.distro.name)
+
+
+def own_candidates(definition: DefinitionSet) -> list[Candidate]:
+    """What the solver may choose beside the upstreams' packages."""
+    return [candidate(package, definition.distro) for package in definition.own.values()]
+
+
+def build_own(workspace: Workspace, definition: DefinitionSet, lock: Lock) -> list[BuiltPackage]:
+    """The own packages of a lock as RPMs; they hold the public keys in use."""
+    keys = key_store(workspace, definition)
+    public = {role.id: keys.signer(role.id).public for role in ROLES}
+    context = OwnContext(definition.distro, definition.ids, public)
+    names = [locked.nevra.name for locked in lock.packages if locked.location is None]
+    return [build(definition.own[name], context, part(workspace, "rpms") / "own") for name in names]
