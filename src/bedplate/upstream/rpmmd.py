@@ -247,7 +247,8 @@ def _package(found: Any, upstream: Upstream, suite: Suite, prefix: str) -> Upstr
         version=evr,
         arch=found.arch,
         source_name=source[1] if source else found.name,
-        source_version=source[2] if source else _evr(None, found.version, found.release),
+        # A source file's name has no epoch; a package's epoch is its spec's, so it is the source's too.
+        source_version=_with_epoch(found.epoch, source[2]) if source else evr,
         location=Location(upstream.id, prefix + found.location_href, found.pkgId, found.size_package),
         suite=suite.name,
         fields=fields,
@@ -259,9 +260,11 @@ def _join(folder: str, name: str) -> str:
 
 
 def _evr(epoch: str | None, version: str | None, release: str | None) -> str:
-    head = f"{epoch}:" if epoch and epoch != "0" else ""
-    tail = f"-{release}" if release else ""
-    return f"{head}{version or ''}{tail}"
+    return _with_epoch(epoch, f"{version or ''}-{release}" if release else version or "")
+
+
+def _with_epoch(epoch: str | None, text: str) -> str:
+    return f"{epoch}:{text}" if epoch and epoch != "0" else text
 
 
 def _relations(relations: Iterable[tuple[Any, ...]]) -> tuple[str, ...]:
