@@ -62,6 +62,12 @@ def test_five_unknown_names_are_all_told_with_names_like_them() -> None:
     assert "container asks for openssh-sever; no candidate provides it; names like it: openssh-server" in error.details
 
 
+def test_unknown_name_among_a_selection_of_candidates_is_likened_to_names_of_the_whole_upstream() -> None:
+    with pytest.raises(Unresolvable) as caught:
+        solve([package("app")], request("app", "cryptsetup-bn"), known_names=["cryptsetup-bin", "cryptsetup"])
+    assert caught.value.details[0].endswith("names like it: cryptsetup-bin, cryptsetup")
+
+
 def test_excluded_package_is_named_with_the_file_that_excludes_it() -> None:
     world = [package("tool", requires=["perl-base >= 5"]), package("perl-base", "5.40-1", suite="trixie")]
     error = _refused(world, request("tool", exclude=(Exclusion("perl-base", WHERE),)))

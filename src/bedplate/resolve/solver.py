@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import solv
@@ -19,12 +19,16 @@ from bedplate.resolve.why import choices_made, held_back, trace
 __all__ = ["Unresolvable", "solve"]
 
 
-def solve(candidates: Sequence[Candidate], request: Request) -> Solution:
+def solve(candidates: Sequence[Candidate], request: Request, *, known_names: Iterable[str] = ()) -> Solution:
     """Find the packages that ``request`` needs.
 
     The highest EVR wins unless the request favours another. Where a requirement can be met in several ways, in this
     order: what is in the set anyway, what the request prefers, what was locked, the first alternative written, the
     package of the required name, the alphabet.
+
+    Args:
+        known_names: Names the upstream has besides those of ``candidates``, when these are a selection: an unknown
+            name is answered with names like it.
 
     Raises:
         Unresolvable: no consistent set exists; the details name every reason and the chain that leads to it.
@@ -32,7 +36,7 @@ def solve(candidates: Sequence[Candidate], request: Request) -> Solution:
             dependency.
     """
     _refuse_contradiction(request)
-    universe = Universe(candidates, request)
+    universe = Universe(candidates, request, known_names)
     preference = Preference(universe, request)
     solver: Any = universe.pool.Solver()
     solver.set_flag(solv.Solver.SOLVER_FLAG_IGNORE_RECOMMENDED, 0 if request.recommends else 1)

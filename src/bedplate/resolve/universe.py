@@ -29,7 +29,7 @@ class Universe:
     file that says so; excluded candidates are not in the pool.
     """
 
-    def __init__(self, candidates: Sequence[Candidate], request: Request) -> None:
+    def __init__(self, candidates: Sequence[Candidate], request: Request, known_names: Iterable[str] = ()) -> None:
         arches = frozenset(request.arches)
         index = _Index(candidates, arches)
         self.install = _wanted(candidates, request)
@@ -39,6 +39,7 @@ class Universe:
         self.barred = _distinct((c for c in reachable if c.nevra.name in self.excluded), frozenset())
         self._all = index
         self._given = candidates
+        self._known_names = known_names
         self._dependency_ids: dict[str, int] = {}
         self.pool = _new_pool(next((arch for arch in request.arches if arch != "noarch"), "noarch"))
         self._candidate_of: dict[int, Candidate] = {}
@@ -129,8 +130,8 @@ class Universe:
         return sorted({c.nevra.arch for c in self._given if c.nevra.name == name})
 
     def capabilities(self) -> Iterable[str]:
-        """Every name that any candidate has or provides."""
-        return self._all.names()
+        """Every name that any candidate has or provides, and the names known besides."""
+        return {*self._all.names(), *self._known_names}
 
 
 def _new_pool(arch: str) -> Any:

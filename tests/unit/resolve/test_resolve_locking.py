@@ -40,6 +40,13 @@ def test_lock_survives_writing_and_reading() -> None:
     assert format_lock(parse_lock(text, LOCK)) == text
 
 
+@given(st.text(st.characters(codec="utf-8"), max_size=20), st.text(st.characters(codec="utf-8"), max_size=20))
+def test_lock_keeps_any_text(suite: str, version: str) -> None:
+    lock = locked([package("app")], "app")
+    entry = replace(lock.packages[0], suite=suite, upstream_version=version)
+    assert parse_lock(format_lock(replace(lock, packages=(entry,))), LOCK).packages == (entry,)
+
+
 def test_lock_does_not_depend_on_the_order_of_candidates() -> None:
     world = [package("app", requires=["lib", "(a or b)"]), package("lib"), package("a"), package("b")]
     assert format_lock(locked(world, "app")) == format_lock(locked(world[::-1], "app"))
