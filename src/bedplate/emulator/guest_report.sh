@@ -6,7 +6,10 @@ out=/run/bedplate-report.txt
 section() { printf '@%s\n' "$1"; }
 {
 section state
-systemctl is-system-running --wait
+# A unit that restarts for ever keeps the boot from ending: then the state is "starting" and the jobs say why.
+timeout 150 systemctl is-system-running --wait || systemctl is-system-running
+section jobs
+systemctl list-jobs --no-legend --no-pager
 section failed
 systemctl list-units --failed --plain --no-legend --no-pager | while read -r unit rest; do printf '%s\n' "$unit"; done
 section times

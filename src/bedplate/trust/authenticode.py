@@ -34,9 +34,9 @@ _MAX_SIGNATURES = 16
 class Signature:
     """One signature of an EFI program.
 
-    ``problem`` is empty when the signature is good for these bytes; that says nothing on whether the signer is one
-    to trust. ``certificate`` is the signer's as PEM, empty when it could not be read. ``development`` is whether it
-    carries the mark of a development key.
+    ``problem`` is empty when the signature is good for these bytes and the key in the enclosed certificate. What that
+    certificate says of itself (``subject``, ``development``) counts only once it is a known one:
+    :func:`require_signature`. ``certificate`` is PEM, empty when it could not be read.
     """
 
     subject: str
@@ -96,19 +96,15 @@ def _read(blob: bytes, program: PeFile) -> Signature:
     try:
         parts = _SignedData.parse(blob)
         certificate = parts.signer_certificate()
-    except (der.DerError, ValueError, IndexError) as error:
+        return Signature(
+            subject=certificate.subject.rfc4514_string(),
+            fingerprint=sha256(certificate.public_bytes(serialization.Encoding.DER)),
+            development=is_development(certificate),
+            certificate=certificate.public_bytes(serialization.Encoding.PEM),
+            problem=parts.check(certificate, program.authenticode_digest()),
+        )
+    except (der.DerError, ValueError, TypeError, IndexError) as error:
         return _bad(f"the signature is damaged ({error})")
-    try:
-        problem = parts.check(certificate, program.authenticode_digest())
-    except (der.DerError, ValueError, IndexError) as error:
-        problem = f"the signature is damaged ({error})"
-    return Signature(
-        subject=certificate.subject.rfc4514_string(),
-        fingerprint=sha256(certificate.public_bytes(serialization.Encoding.DER)),
-        development=is_development(certificate),
-        certificate=certificate.public_bytes(serialization.Encoding.PEM),
-        problem=problem,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +166,12 @@ class _SignedData:
             return "the signature is for another kind of content"
         if attributes[_MESSAGE_DIGEST].expect(der.OCTET_STRING).content != bytes.fromhex(sha256(self.content.content)):
             return "the signed digest is not that of the content"
+        if certificate.issuer == certificate.subject:
+            # Otherwise the enclosed certificate could be edited, its marks taken out, and still name the same key.
+            try:
+                certificate.verify_directly_issued_by(certificate)
+            except InvalidSignature:
+                return "the signer's certificate was changed"
         key = certificate.public_key()
         if not isinstance(key, rsa.RSAPublicKey):
             return "not an RSA key"
