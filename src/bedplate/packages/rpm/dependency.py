@@ -93,7 +93,9 @@ def sysusers_provides(text: str) -> set[Dependency]:
         if kind == "m":
             # rpm makes a requirement of a membership line, see membership_requires.
             continue
-        encoded = base64.b64encode(" ".join(fields).encode() + b"\0").decode()
+        item = " ".join(fields).encode()
+        # "=" cannot stand in a version, so rpm fills up with NULs to a length that needs none.
+        encoded = base64.b64encode(item + b"\0" * (-len(item) % 3)).decode()
         if kind == "u":
             found.add(Dependency(f"user({name})", Sense.FIND_PROVIDES | Sense.EQUAL, encoded))
             found.add(Dependency(f"group({name})", Sense.FIND_PROVIDES))

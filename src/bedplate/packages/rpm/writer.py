@@ -37,6 +37,7 @@ WRITER_VERSION = f"1 zstd-{'.'.join(str(part) for part in zstandard.ZSTD_VERSION
 COMPRESSION_LEVEL = 3
 _PLACEHOLDER = "0" * 64
 _COPY = 1 << 20
+_EXECUTABLE = 0o111
 _SYSUSERS = "/usr/lib/sysusers.d/"
 _MAX_SYSUSERS = 1 << 20
 _LEAD = struct.Struct(">4sBBHH66sHH16x")
@@ -165,7 +166,8 @@ def _write_member(
     if entry.kind is FileKind.SYMLINK:
         payload.write(entry.target.encode("utf-8", "surrogateescape"))
     elif entry.kind is FileKind.FILE and layout.last[member.index] == member.index:
-        digest, colour = _copy_content(entry, contents, payload, where)
+        digest, magic = _copy_content(entry, contents, payload, where)
+        colour = _colour(magic) if entry.mode & _EXECUTABLE else 0
         first = layout.first[member.index]
         for number in range(first, member.index + 1):
             if layout.first[number] == first:
@@ -177,7 +179,7 @@ def _write_member(
     payload.pad()
 
 
-def _copy_content(entry: FileEntry, contents: Contents, payload: PayloadWriter, where: str) -> tuple[str, int]:
+def _copy_content(entry: FileEntry, contents: Contents, payload: PayloadWriter, where: str) -> tuple[str, bytes]:
     digest = hashlib.sha256()
     left = entry.size
     magic = b""
@@ -191,11 +193,11 @@ def _copy_content(entry: FileEntry, contents: Contents, payload: PayloadWriter, 
         payload.write(piece)
     if left:
         raise BadInput(f"the content of {entry.path} is not {entry.size} bytes long", where=where)
-    return digest.hexdigest(), _colour(magic)
+    return digest.hexdigest(), magic
 
 
 def _colour(magic: bytes) -> int:
-    """rpm's file colour: 1 for 32-bit ELF, 2 for 64-bit ELF, else 0."""
+    """rpm's file colour: 1 for 32-bit ELF, 2 for 64-bit ELF, else 0. rpmbuild gives one to executable files only."""
     return magic[4] if magic[:4] == b"\x7fELF" and magic[4:5] in (b"\x01", b"\x02") else 0
 
 
