@@ -40,15 +40,26 @@ def stage(root: Path, entries: Sequence[FileEntry], contents: dict[str, bytes]) 
         os.utime(target, (entry.mtime, entry.mtime), follow_symlinks=False)
 
 
-def build(toolbox: Toolbox, spec: PackageSpec, contents: dict[str, bytes], work: Path) -> Path:
-    """Have rpmbuild make the package of ``spec``; its ELF and script generators are off."""
+def build(
+    toolbox: Toolbox,
+    spec: PackageSpec,
+    contents: dict[str, bytes],
+    work: Path,
+    payload: str = "w3.zstdio",
+    more: str = "",
+) -> Path:
+    """Have rpmbuild make the package of ``spec``; its ELF and script generators are off.
+
+    ``payload`` is rpmbuild's payload setting, ``more`` further sections of the spec file.
+    """
     root = work / "root"
+    root.mkdir(parents=True)
     stage(root, sorted(spec.files, key=lambda entry: entry.path), contents)
     spec_file = work / "package.spec"
-    spec_file.write_text(_spec_text(spec))
+    spec_file.write_text(_spec_text(spec) + more)
     defines = {
         "_topdir": work / "top",
-        "_binary_payload": "w3.zstdio",
+        "_binary_payload": payload,
         "debug_package": "%{nil}",
         "__os_install_post": "%{nil}",
         "__spec_install_pre": "%{nil}",
@@ -74,6 +85,7 @@ def _spec_text(spec: PackageSpec) -> str:
         f"Release: {nevra.evr.release}",
         f"Summary: {spec.summary}",
         f"License: {spec.license}",
+        f"URL: {spec.url}" if spec.url else "",
         "BuildArch: noarch" if nevra.arch == "noarch" else "",
         *(f"{kind.capitalize()}: {text}" for kind in _RELATIONS for text in getattr(spec, kind)),
         "%description",

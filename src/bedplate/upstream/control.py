@@ -28,7 +28,7 @@ _SOURCE = re.compile(r"^(\S+)(?:\s+\((\S+)\))?$")
 # A name stands at the start, after a comma or after a bar (deb-control(5)).
 _RELATION_NAME = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]+)")
 _COLUMN, _CELL = "\x1e", "\x1f"
-_CACHE_VERSION = b"bedplate-packages-1\n"
+_CACHE_VERSION = b"bedplate-packages-2\n"
 
 
 class ControlFields(Mapping[str, tuple[str, ...]]):
@@ -190,7 +190,7 @@ def _source(text: str, version: str) -> tuple[str, str]:
 
 def dump_columns(columns: Columns) -> bytes:
     """Columns as bytes for the cache, with a digest that shows damage."""
-    body = _COLUMN.join(_CELL.join(column) for column in columns).encode()
+    body = _COLUMN.join([str(len(columns[0])), *(_CELL.join(column) for column in columns)]).encode()
     return _CACHE_VERSION + hashlib.sha256(body).digest() + body
 
 
@@ -200,7 +200,9 @@ def load_columns(data: bytes) -> Columns | None:
     body = memoryview(data)[head + 32 :]
     if data[:head] != _CACHE_VERSION or hashlib.sha256(body).digest() != data[head : head + 32]:
         return None
-    columns = [column.split(_CELL) if column else [] for column in str(body, "utf-8").split(_COLUMN)]
+    count, *texts = str(body, "utf-8").split(_COLUMN)
+    # Of no rows and of one row with an empty cell a column looks the same: the count tells them apart.
+    columns = [text.split(_CELL) if count != "0" else [] for text in texts]
     return columns if len(columns) == _WIDTH else None
 
 

@@ -5,9 +5,13 @@ Source: the Debian repository format (wiki.debian.org/DebianRepository/Format) a
 
 from __future__ import annotations
 
+import os
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 from bedplate.model.definition.distro import Suite, Upstream
 from bedplate.model.errors import BedplateError, TrustError
@@ -30,6 +34,7 @@ from bedplate.upstream.transport import FileGone, Transport
 
 MAX_RELEASE_BYTES = 16 << 20
 MAX_PACKAGES_BYTES = 1 << 30
+_PARSED_KEPT_SECONDS = 14 * 24 * 3600
 _COMPRESSIONS = ("Packages.xz", "Packages.gz", "Packages")
 
 
@@ -130,7 +135,19 @@ def _read_component(
         limit = release.table.get(f"{directory}/Packages", ("", MAX_PACKAGES_BYTES))[1]
         columns = control.parse_packages(decompress(raw, name, limit, where), upstream.arch, where)
         write_atomic(cached, control.dump_columns(columns))
+        _prune(cached.parent)
+    else:
+        os.utime(cached)
     return columns
+
+
+def _prune(directory: Path) -> None:
+    """Remove parsed forms that were not used for a while: every change upstream leaves one behind."""
+    limit = time.time() - _PARSED_KEPT_SECONDS
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):  # another process may prune too
+            if path.stat().st_mtime < limit:
+                path.unlink()
 
 
 def _fetch(

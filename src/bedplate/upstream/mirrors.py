@@ -153,7 +153,8 @@ def _read_settings(path: Path, upstream: Upstream) -> Named:
     if not isinstance(mirrors, dict):
         raise BadInput("`mirrors` is not a table", where=str(path), remedy='write [mirrors] and main = "URL" below')
     own = mirrors.get(upstream.id)
-    table = own if isinstance(own, dict) else {key: value for key, value in mirrors.items() if _is_urls(value)}
+    shared = {key: value for key, value in mirrors.items() if _is_urls(value) or key == _ARCHIVE}
+    table = own if isinstance(own, dict) else shared
     named: Named = {}
     for kind, urls in _flatten(table):
         for url in [urls] if isinstance(urls, str) else urls:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -178,6 +180,30 @@ def test_stalling_mirror_is_left_for_the_next(mirror: Mirror, store: ContentStor
     assert len(stalling.requests) == QUICK.attempts
 
 
+def test_dripping_mirror_is_left_for_the_next(mirror: Mirror, store: ContentStore) -> None:
+    """It sends often enough never to time out, and would take for ever."""
+    release = threading.Event()
+
+    def drip(handler: BaseHTTPRequestHandler, content: bytes) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(content)))
+        handler.end_headers()
+        try:
+            for byte in content:
+                handler.wfile.write(bytes([byte]))
+                if release.wait(0.05):
+                    return
+        except OSError:
+            return  # the client had enough
+
+    impatient = dataclasses.replace(QUICK, grace_seconds=0.2, attempts=1)
+    with serve({"pool/a.deb": BODY}) as dripping:
+        dripping.tricks["pool/a.deb"] = drip
+        fetch([wanted()], store, mirrors(dripping.url, mirror.url), limits=impatient)
+        release.set()
+    assert store.verify(wanted().location.sha256)
+
+
 def test_server_errors_pass(mirror: Mirror, store: ContentStore) -> None:
     mirror.tricks["pool/a.deb"] = once(lambda handler, _content: answer(handler, 503, b"busy"))
     get(store, mirror.url)
@@ -268,7 +294,9 @@ def test_download_killed_half_way_is_continued(mirror: Mirror, store: ContentSto
     assert half_sent.wait(30)
     part = store.partial / f"{wanted().location.sha256}.part"
     while not part.exists() or part.stat().st_size < 1000:
-        assert process.is_alive() and process.pid is not None
+        assert process.is_alive()
+        time.sleep(0.01)
+    assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
     process.join()
     release.set()

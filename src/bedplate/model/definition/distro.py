@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bedplate.model.definition.base import Definition
 
@@ -62,6 +62,16 @@ class Upstream(Definition):
     mirrors: dict[str, MirrorKind] = Field(
         default_factory=dict, description="The archives the suites lie in, by the name that Suite.mirror uses"
     )
+
+    @model_validator(mode="after")
+    def _mirrors_exist(self) -> Self:
+        for what, name in [
+            *((f"suite {suite.name!r}", suite.mirror) for suite in self.suites),
+            *((f"mirror {kind!r}", mirror.derived_from) for kind, mirror in self.mirrors.items()),
+        ]:
+            if name and name not in self.mirrors:
+                raise ValueError(f"{what} refers to the mirror {name!r}, which is not in `mirrors`")
+        return self
 
 
 class Distro(Definition):
