@@ -11,9 +11,9 @@ from bedplate.flows.workspace import Workspace
 from bedplate.model.lock import parse_lock
 from bedplate.upstream.store import ContentStore
 
-PARTS = ("store", "indexes", "descriptions", "rpms", "repository", "objects", "stages", "tools", "locks")
+PARTS = ("store", "indexes", "descriptions", "rpms", "signed", "repository", "objects", "stages", "tools", "locks")
 # Parts made from locked files; each entry is one file or directory that can be made again.
-_DERIVED = ("descriptions", "rpms", "objects", "stages", "tools")
+_DERIVED = ("descriptions", "rpms", "signed", "objects", "stages", "tools")
 
 
 @dataclass(frozen=True, slots=True)

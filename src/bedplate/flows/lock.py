@@ -76,6 +76,12 @@ def lock_tools(workspace: Workspace, tool_set: str) -> LockResult:
     return LockResult(lock, path, diff_locks(before, lock) if before else None)
 
 
+def preview_lock(workspace: Workspace, name: str) -> tuple[Lock, Solution]:
+    """What locking a track now would give; nothing is written."""
+    definition = read_definition(workspace)
+    return make_track_lock(workspace, definition, definition.track(name))
+
+
 def make_track_lock(
     workspace: Workspace,
     definition: DefinitionSet,

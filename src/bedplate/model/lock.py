@@ -25,7 +25,7 @@ _PATH = re.compile(r"(?!/)(?!(?:.*/)?\.\.(?:/|$)).+")
 _REQUIRED = {"name": _NAME, "evr": _EVR, "arch": _ARCH, "source": _SOURCE}
 _OPTIONAL = {
     "rpm_sha256": _SHA256,
-    "format": re.compile("deb|rpm"),
+    "format": re.compile("deb|rpm|own"),
     "suite": _TEXT,
     "why": _TEXT,
     "upstream_version": _TEXT,

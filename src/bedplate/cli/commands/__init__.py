@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import typer
 
-from bedplate.cli.commands import keys, store, tools
+from bedplate.cli.commands import keys, lock, packages, store, tools
 
 
 def register(app: typer.Typer) -> None:
     """Attach every command to the application."""
     app.add_typer(keys.app, name="keys")
+    app.add_typer(lock.app, name="lock")
+    app.add_typer(packages.app, name="packages")
     app.add_typer(store.app, name="store")
     app.add_typer(tools.app, name="tools")
