@@ -83,7 +83,7 @@ def ar(members: Iterable[tuple[str, bytes]]) -> bytes:
 
 @dataclass(frozen=True)
 class Deb:
-    """A package to write. ``control`` adds to or replaces control fields; ``scripts`` and other control files by name."""
+    """A package to write. ``control`` adds to or replaces control fields, ``control_files`` are scripts and so on."""
 
     name: str = "demo"
     version: str = "1.2-3"

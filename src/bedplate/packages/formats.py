@@ -16,8 +16,8 @@ from bedplate.packages.draft import Draft, PayloadStore, Recipe
 
 @dataclass(frozen=True, slots=True)
 class PackageFormat:
-    """One format: ``offers`` names what a line of an index may be required by, ``candidate`` maps the line, ``describe``
-    gives the line a file would have, ``draft`` reads the file."""
+    """One format: ``offers`` names what a line of an index may be required by, ``candidate`` maps the line,
+    ``describe`` gives the line a file would have, ``draft`` reads the file."""
 
     offers: Callable[[UpstreamPackage], Iterable[str]]
     candidate: Callable[[UpstreamPackage, PackageFacts | None], Candidate]
