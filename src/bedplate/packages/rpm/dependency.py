@@ -77,7 +77,7 @@ def _is_balanced(text: str) -> bool:
 
 
 def sysusers_provides(text: str) -> set[Dependency]:
-    """What rpm 4.19 and later make of a sysusers.d(5) file: ``user(NAME)`` and ``group(NAME)`` provides.
+    """What rpm 4.20 makes of a sysusers.d(5) file: ``user(…)``, ``group(…)`` and ``groupmember(…/…)`` provides.
 
     The item that creates a user or group carries its whole line as base64 in place of a version, which rpm hands to
     systemd-sysusers before it unpacks the package; a group that comes with a user is provided without.
@@ -88,19 +88,17 @@ def sysusers_provides(text: str) -> set[Dependency]:
         if len(fields) < 2 or line.startswith("#"):
             continue
         kind, name = fields[0].rstrip("!+-="), fields[1]
-        if kind not in ("u", "g", "m"):
-            continue
-        if kind == "m":
-            # rpm makes a requirement of a membership line, see membership_requires.
-            continue
         item = " ".join(fields).encode()
         # "=" cannot stand in a version, so rpm fills up with NULs to a length that needs none.
         encoded = base64.b64encode(item + b"\0" * (-len(item) % 3)).decode()
+        sense = Sense.FIND_PROVIDES | Sense.EQUAL
         if kind == "u":
-            found.add(Dependency(f"user({name})", Sense.FIND_PROVIDES | Sense.EQUAL, encoded))
+            found.add(Dependency(f"user({name})", sense, encoded))
             found.add(Dependency(f"group({name})", Sense.FIND_PROVIDES))
-        else:
-            found.add(Dependency(f"group({name})", Sense.FIND_PROVIDES | Sense.EQUAL, encoded))
+        elif kind == "g":
+            found.add(Dependency(f"group({name})", sense, encoded))
+        elif kind == "m" and len(fields) >= 3:
+            found.add(Dependency(f"groupmember({name}/{fields[2]})", sense, encoded))
     return found
 
 
