@@ -23,7 +23,11 @@ _LINE = r"[^\n]*"
 _FOLDED = r"[^\n]*(?:\n[ \t][^\n]*)*"
 _IDENTITY = {value: re.compile(rf"\n{_IDENTITY_NAME}:[ \t]*({value})") for value in (_LINE, _FOLDED)}
 _KEPT = {value: re.compile(rf"\n({_KEPT_NAME}:{value})") for value in (_LINE, _FOLDED)}
+_FOLD = "\n "
+# Debian's own archive folds nothing but tags, and those are not read.
+_UNEXPECTED_FOLD = re.compile(r"\n(?! |Tag:)[^\n]*\n ")
 _FIELD = re.compile(rf"^([^\s:]+):[ \t]*({_FOLDED})", re.MULTILINE)
+_PROVIDES = re.compile(rf"^Provides:[ \t]*({_FOLDED})", re.MULTILINE)
 _SOURCE = re.compile(r"^(\S+)(?:\s+\((\S+)\))?$")
 # A name stands at the start, after a comma or after a bar (deb-control(5)).
 _RELATION_NAME = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]+)")
@@ -99,12 +103,14 @@ def parse_packages(data: bytes, arch: str, where: str) -> Columns:
         raise BadInput(f"not UTF-8 ({error})", where=where) from error
     if _COLUMN in text or _CELL in text:
         raise BadInput("holds control characters", where=where)
+    if "\n\t" in text:
+        text = text.replace("\n\t", _FOLD)
     rows = []
     arches = (arch, "all")
     with _gc_paused():
         for stanza in text.split("\n\n"):
             lines = "\n" + stanza
-            value = _FOLDED if "\n " in lines or "\n\t" in lines else _LINE
+            value = _FOLDED if _FOLD in lines and _UNEXPECTED_FOLD.search(lines) else _LINE
             found = dict(_IDENTITY[value].findall(lines))
             if not found and not stanza.strip():
                 continue  # more than one empty line, or the end
@@ -157,7 +163,7 @@ def make_table(columns: Columns, upstream: str, suite: str, where: str) -> Packa
             (name, at)
             for at, text in enumerate(fields)
             if "Provides:" in text
-            for name in relation_names(ControlFields(text).get("Provides", ()))
+            for name in relation_names(_PROVIDES.findall(text))
         )
 
     return PackageTable(names, make, provides, [at for at, value in enumerate(essentials) if value == "yes"])
