@@ -98,7 +98,7 @@ def _command(call: Call) -> Outcome | None:
         return Outcome(_QUERY)
     if not call.operands or call.operands[0] is None or call.operands[0].startswith("-"):
         return None
-    return Outcome(inner=Call(call.operands, call.exact, call.state))
+    return Outcome(inner=Call(call.operands, call.exact, call.state, no_functions=True))
 
 
 @rule(".")
@@ -119,14 +119,16 @@ def _trap(call: Call) -> Outcome:
     return Outcome(_SHELL, later=Call((action,), True, call.state))
 
 
-@rule("eval", "alias", "exec", "source", "builtin", "enable", "hash")
+@rule("eval", "alias", "exec", "source", "builtin", "enable", "hash", "declare", "typeset", "let")
+@rule("getopts", "mapfile", "readarray", "shopt", "unalias")
 def _anything(call: Call) -> Outcome:
     return Outcome(Unknown(f"{call.fields[0]} can run or change anything"), forgets_all=True)
 
 
 @rule("echo", "printf")
 def _message(call: Call) -> Outcome | None:
-    if call.fields[0] == "printf" and call.operands[:1] in (("-v",), (None,)):
+    first = call.operands[0] if call.operands else ""
+    if call.fields[0] == "printf" and (first is None or first.startswith("-")):
         return None
     return Outcome(Claim(Kind.MESSAGE))
 

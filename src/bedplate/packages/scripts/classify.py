@@ -101,7 +101,7 @@ def classify(script: Script, *, triggered: bool) -> Classification:
 @lru_cache(maxsize=4096)
 def _classify(script: Script, triggered: bool) -> Classification:
     kind = script.kind.split()[0] if script.kind.split() else ""
-    whole = (1, max(1, len(script.text.splitlines())))
+    whole = (1, script.text.rstrip("\n").count("\n") + 1)
     if kind == "triggers":
         return _classify_triggers(script.text)
     if kind in _NEVER_STARTED:

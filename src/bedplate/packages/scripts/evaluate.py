@@ -18,12 +18,19 @@ from bedplate.packages.scripts.shell import as_assignment
 from bedplate.packages.scripts.state import Field, State, expand, expand_known_start, merge, text_of
 from bedplate.packages.scripts.syntax import Literal, Sequence, Simple, Word
 
-MAX_STEPS = 20_000  # commands followed in one run; a script that needs more is not understood
+MAX_STEPS = 5_000  # commands followed in one run; a script that needs more is not understood
 MAX_CALLS = 12
 MAX_UNROLLED = 64
 
 Leaf = Simple | syntax.Redirect | syntax.For | syntax.Case | syntax.Function
 """What judgements are kept for: a command, or a line of a compound command that expands words."""
+
+_SHELL_NAMES = """
+    . : [ alias bg break builtin cd command continue declare eval exec exit export false getopts hash let local read
+    readonly return set shift source test times trap true type typeset umask unalias unset wait
+"""
+SHELL_NAMES = frozenset(_SHELL_NAMES.split())
+"""Names that shells look up as built-ins before or after functions, as they please."""
 
 DECLARE = ("export", "local", "readonly")
 
@@ -134,13 +141,14 @@ class _Run:
             case syntax.Case():
                 return self._case(command, state)
             case syntax.Function():
+                if command.name in SHELL_NAMES:
+                    self._judgements.add(command, Unknown(f"a function called {command.name}, as the shell's own"))
                 self._judgements.add(command, Claim(Kind.STRUCTURE))
                 return True, replace(state, functions={**state.functions, command.name: (command,)})
             case syntax.Redirected():
                 for redirect in command.redirects:
-                    self._redirect(redirect, state)
-                status, after = self._command(command.command, state)
-                return status, after
+                    state = self._redirect(redirect, state)
+                return self._command(command.command, state)
 
     def _if(self, command: syntax.If, state: State) -> tuple[Tri, State | None]:
         result: State | None = None
@@ -160,33 +168,46 @@ class _Run:
         return None, merge(result, before)
 
     def _while(self, command: syntax.While, state: State) -> tuple[Tri, State | None]:
-        state = state.forget(self._assigned((command,)))
-        status, inside = self.sequence(command.condition, state)
-        enters = negate(status) if command.until else status
-        if enters is not False and inside is not None:
-            inside = merge(inside, self.sequence(command.body, inside)[1])
-        return None, merge(state, inside)
+        assigned = self._assigned((command,))
+        while True:
+            # Until nothing new is learnt: a later turn may call functions that an earlier one defined.
+            state = state.forget(assigned)
+            status, inside = self.sequence(command.condition, state)
+            enters = negate(status) if command.until else status
+            if enters is not False and inside is not None:
+                inside = merge(inside, self.sequence(command.body, inside)[1])
+            after = merge(state, inside)
+            if after is None or after.forget(assigned) == state:
+                return None, after
+            state = after
 
     def _for(self, command: syntax.For, state: State) -> tuple[Tri, State | None]:
         words = command.words
         if words is None:
             fields, exact = (state.positional or (), state.positional is not None)
         else:
-            self._substitutions(words, state)
+            state = self._expansions(words, state)
             fields, exact = expand_known_start(words, state)
+        self._judgements.add(command, safe_assignment(command.name))
         self._judgements.add(command, Claim(Kind.STRUCTURE))
         assigned = self._assigned((command.body, command))
-        if exact and len(fields) <= MAX_UNROLLED:
+        if not exact or len(fields) > MAX_UNROLLED:
+            fields = (None,)
+        state = state.forget(assigned)
+        while True:
+            before = state
             for value in fields:
-                # Every turn starts with what is sure in all turns: a "continue" may have skipped any part of the last.
-                self.sequence(command.body, state.forget(assigned).assign(command.name, value))
-        else:
-            self.sequence(command.body, state.forget(assigned))
-        return None, state.forget(assigned)
+                # A turn starts with what is sure whatever turns came before and wherever "continue" left them.
+                after = self.sequence(command.body, state.assign(command.name, value))[1]
+                state = (merge(state, after) or state).forget(assigned)
+            if state == before:
+                return None, state
 
     def _case(self, command: syntax.Case, state: State) -> tuple[Tri, State | None]:
         self._judgements.add(command, Claim(Kind.STRUCTURE))
-        self._substitutions((command.subject, *(word for patterns, _ in command.items for word in patterns)), state)
+        state = self._expansions(
+            (command.subject, *(word for patterns, _ in command.items for word in patterns)), state
+        )
         subject = text_of(command.subject, state)
         result: State | None = None
         for patterns, body in command.items:
@@ -202,21 +223,27 @@ class _Run:
     # -- simple commands -------------------------------------------------------------------------------------------
 
     def _simple(self, command: Simple, state: State) -> tuple[Tri, State | None]:
-        self._substitutions((*(a.value for a in command.assignments), *command.words), state)
+        state = self._expansions((*(a.value for a in command.assignments), *command.words), state)
         for redirect in command.redirects:
-            self._redirect(redirect, state)
+            state = self._redirect(redirect, state)
         if not command.words:
             return self._assignments(command, state)
         for assignment in command.assignments:
-            self._judgements.add(command, safe_assignment(assignment.name))
+            # Before a special built-in or a function it stays set, before a program it does not.
+            for_read = assignment.name == "IFS" and command.words[0].literal() == "read"
+            self._judgements.add(command, Claim(Kind.SHELL) if for_read else safe_assignment(assignment.name))
+            state = state.assign(assignment.name, None)
         if command.words[0].literal() in DECLARE and command.words[0].literal() not in state.functions:
             return self._declare(command, state)
         fields, exact = expand_known_start(command.words, state)
         if exact and not fields:
             self._judgements.add(command, Unknown("a command that is empty here"))
             return None, state
-        call = Call(fields, exact, state)
-        return self._call(command, call, state)
+        status, after = self._call(command, Call(fields, exact, state), state)
+        if any(redirect.op == "&>" for redirect in command.redirects):
+            # Where this puts the command into the background, neither its status nor an exit in it matters.
+            return None, merge(after, state.forget(self._assigned((command,))))
+        return status, after
 
     def _assignments(self, command: Simple, state: State) -> tuple[Tri, State | None]:
         for assignment in command.assignments:
@@ -246,8 +273,11 @@ class _Run:
         return None, state
 
     def _call(self, command: Simple, call: Call, state: State) -> tuple[Tri, State | None]:
+        self._steps += 1
+        if self._steps > MAX_STEPS:
+            raise TooLongError
         name = call.fields[0] if call.fields else None
-        candidates = state.functions.get(name, ()) if name is not None else ()
+        candidates = state.functions.get(name, ()) if name is not None and not call.no_functions else ()
         result: State | None = None
         status: Tri = None
         for function in candidates:
@@ -276,7 +306,17 @@ class _Run:
         _, ended = self._command(function.body, replace(state, positional=positional))
         self._frames.pop()
         after = merge(ended, frame.returned)
-        return None if after is None else replace(after, positional=state.positional)
+        if after is None:
+            return None
+        return replace(after.forget(self._locals(function)), positional=state.positional)
+
+    def _locals(self, function: syntax.Function) -> frozenset[str] | None:
+        """Names that ``function`` may make local: they have their old values again behind it. None for "any"."""
+        inside = tuple(syntax.commands(_as_sequence(function.body)))
+        if not any(isinstance(one, Simple) and one.words and one.words[0].literal() == "local" for one in inside):
+            return frozenset()
+        names = self._names_in((function.body,)) - {"@"}
+        return None if "" in names else names
 
     def _apply(self, outcome: Outcome, state: State) -> tuple[Tri, State | None]:
         """The state behind a built-in or program."""
@@ -301,17 +341,24 @@ class _Run:
 
     # -- words and redirections ------------------------------------------------------------------------------------
 
-    def _redirect(self, redirect: syntax.Redirect, state: State) -> None:
-        self._substitutions((redirect.target,), state)
+    def _redirect(self, redirect: syntax.Redirect, state: State) -> State:
+        state = self._expansions((redirect.target,), state)
         if redirect.op == "<<":
             self._judgements.add(redirect, Claim(Kind.SHELL))
         else:
             self._judgements.add(redirect, judge_redirect(redirect.op, text_of(redirect.target, state)))
+        return state
 
-    def _substitutions(self, words: Iterable[Word], state: State) -> None:
+    def _expansions(self, words: Iterable[Word], state: State) -> State:
+        """Follow the substitutions in ``words``; the state without what expanding them may change."""
+        words = tuple(words)
         for word in words:
             for body in syntax.substitutions(word.parts):
                 self.sequence(body, state)
+        for word in words:
+            changed = syntax.expansion_assigns(word.parts)
+            state = state.forget(None if "" in changed else changed)
+        return state
 
     def _assigned(self, nodes: Iterable[syntax.Command | Sequence]) -> frozenset[str] | None:
         """Names that ``nodes`` may assign, with those any function of the script may assign; None for "any"."""
@@ -341,7 +388,7 @@ def _assigned_by(command: syntax.Command) -> set[str]:
     """Names that one command assigns itself; "" stands for any name, "@" for the positional parameters."""
     names: set[str] = set()
     for word in syntax.words_of(command):
-        names |= {part.name for part in word.parts if isinstance(part, syntax.Parameter) and part.op in (":=", "=")}
+        names |= syntax.expansion_assigns(word.parts)
     if isinstance(command, syntax.For):
         names.add(command.name)
     if not isinstance(command, Simple):

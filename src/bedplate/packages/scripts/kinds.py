@@ -28,11 +28,15 @@ _TREACHEROUS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A command to judge: its fields (unknown ones None); ``exact`` when there are no others behind them."""
+    """A command to judge: its fields (unknown ones None); ``exact`` when there are no others behind them.
+
+    ``no_functions`` says that it is a built-in or a program whatever functions there are (``command X``).
+    """
 
     fields: tuple[Field, ...]
     exact: bool
     state: State
+    no_functions: bool = False
 
     @property
     def operands(self) -> tuple[Field, ...]:
@@ -115,6 +119,8 @@ def judge_redirect(operator: str, target: Field) -> Judgement:
         if target is not None and (target.isdigit() or target == "-"):
             return Claim(Kind.SHELL)
         return Unknown("a redirection to a file descriptor that is not a number")
+    if operator == "&>":
+        return Claim(Kind.SHELL)  # the parser takes it for /dev/null only
     if operator == "<":
         return Claim(Kind.QUERY)
     if target in ("/dev/null", "/dev/stderr", "/dev/stdout", "/dev/tty"):

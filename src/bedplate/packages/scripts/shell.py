@@ -36,8 +36,9 @@ __all__ = ["NotUnderstoodError", "as_assignment", "parse"]
 MAX_TEXT = 1 << 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
-_KEYWORD = re.compile(r"[a-z{}!\[]+(?=[\s;&|<>()]|\Z)")
+_KEYWORD = re.compile(r"[a-z{}!\[]+(?=[ \t\n;&|<>()]|\Z)")
 _REDIRECT = re.compile(r"[0-9]*(?=[<>])")
+_BOTH_TO_NULL = re.compile(r"&>[ \t]*/dev/null(?=[ \t\n;&|)]|\Z)")
 _CLOSERS = frozenset({"then", "elif", "else", "fi", "do", "done", "esac", "}"})
 _RESERVED = _CLOSERS | {"if", "while", "until", "for", "case", "in", "{", "!"}
 _BASH_KEYWORDS = frozenset({"function", "select", "[[", "coproc", "time"})
@@ -407,6 +408,11 @@ class _Parser(WordScanner):
         return _settled(found)
 
     def _redirect(self) -> Redirect | HereDocument | None:
+        both = _BOTH_TO_NULL.match(self.text, self.pos)
+        if both:
+            # bash: both streams to /dev/null. POSIX: in the background, and an empty redirection. See the evaluation.
+            self.pos = both.end()
+            return Redirect("&>", Word((Literal("/dev/null", quoted=False),)), self.line, self.line)
         found = _REDIRECT.match(self.text, self.pos)
         if not found or found.end() >= len(self.text):
             return None

@@ -234,3 +234,23 @@ def substitutions(parts: tuple[Part, ...]) -> Iterator[Sequence]:
                 yield from substitutions(part.parts)
             case _:
                 continue
+
+
+def expansion_assigns(parts: tuple[Part, ...]) -> frozenset[str]:
+    """Variables that expanding ``parts`` may set: ``${x:=…}``, and any ("") by arithmetic."""
+    names: set[str] = set()
+    for part in parts:
+        if isinstance(part, Arithmetic) and not _is_number(part):
+            names.add("")
+        elif isinstance(part, Parameter):
+            if part.op in (":=", "="):
+                names.add(part.name)
+            if part.word is not None:
+                names |= expansion_assigns(part.word.parts)
+    return frozenset(names)
+
+
+def _is_number(arithmetic: Arithmetic) -> bool:
+    return all(
+        isinstance(part, Literal) and not any(c.isalpha() or c == "_" for c in part.text) for part in arithmetic.parts
+    )
