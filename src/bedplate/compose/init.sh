@@ -2,6 +2,8 @@
 # First program of a node: opens the root file system the signed command line names, and hands over to it. Whatever goes
 # wrong ends in a message and a reboot, so that boot counting can fall back to the other version; there is no shell.
 
+# Applets called by their plain name run within this shell's own program, which saves half of the time. That needs /proc,
+# and does not hold for mount and the like: those are started by path.
 export PATH=/bin
 bb=/bin/busybox
 
@@ -20,30 +22,29 @@ $bb mount -t sysfs -o nosuid,nodev,noexec sys /sys || fail "cannot mount /sys"
 $bb mount -t tmpfs -o mode=0755,nosuid,nodev,size=20% run /run || fail "cannot mount /run"
 
 roothash=
-for word in $($bb cat /proc/cmdline); do
+for word in $(cat /proc/cmdline); do
 	case $word in roothash=*) roothash=${word#roothash=} ;; esac
 done
 [ ${#roothash} -eq 64 ] || fail "the command line names no root hash"
 
 # The first half of the hash names the root partition, the second half that of its hash tree (Discoverable Partitions).
 uuid_of() {
-	$bb echo "$1" | $bb sed 's/^\(.\{8\}\)\(.\{4\}\)\(.\{4\}\)\(.\{4\}\)\(.\{12\}\)$/\1-\2-\3-\4-\5/'
+	echo "${1:0:8}-${1:8:4}-${1:12:4}-${1:16:4}-${1:20:12}"
 }
-half=${roothash#????????????????????????????????}
-root_uuid=$(uuid_of "${roothash%"$half"}")
-hash_uuid=$(uuid_of "$half")
+root_uuid=$(uuid_of "${roothash:0:32}")
+hash_uuid=$(uuid_of "${roothash:32:32}")
 
 # What the stub put here: the PCR signature that opens /var, and credentials.
-$bb mkdir -p /run/systemd /run/bedplate /run/credentials
+mkdir -p /run/systemd /run/bedplate /run/credentials
 for name in tpm2-pcr-signature.json tpm2-pcr-public-key.pem; do
-	if [ -e "/.extra/$name" ]; then $bb cp "/.extra/$name" "/run/systemd/$name"; fi
+	if [ -e "/.extra/$name" ]; then cp "/.extra/$name" "/run/systemd/$name"; fi
 done
 for folder in /.extra/credentials /.extra/global_credentials; do
 	for file in "$folder"/*.cred; do
 		[ -f "$file" ] || continue
-		$bb mkdir -p -m 0700 /run/credentials/@encrypted
+		mkdir -p -m 0700 /run/credentials/@encrypted
 		name=${file##*/}
-		$bb cp "$file" "/run/credentials/@encrypted/${name%.cred}"
+		cp "$file" "/run/credentials/@encrypted/${name%.cred}"
 		export ENCRYPTED_CREDENTIALS_DIRECTORY=/run/credentials/@encrypted
 	done
 done
@@ -52,11 +53,11 @@ done
 set -f
 scan() {
 	set +f
-	aliases=$($bb cat /sys/bus/*/devices/*/modalias 2>/dev/null)
+	aliases=$(cat /sys/bus/*/devices/*/modalias 2>/dev/null)
 	set -f
 }
 load() {
-	$bb insmod "/lib/modules/$1" || $bb echo "bedplate: module $1 was not loaded" >/dev/kmsg
+	insmod "/lib/modules/$1" || echo "bedplate: module $1 was not loaded" >/dev/kmsg
 }
 load_for() {
 	module=$1
@@ -76,40 +77,36 @@ scan
 set +f
 
 find_partitions() {
-	root_device=$(findfs "PARTUUID=$root_uuid" 2>/dev/null)
-	hash_device=$(findfs "PARTUUID=$hash_uuid" 2>/dev/null)
+	root_device=$(/bin/findfs "PARTUUID=$root_uuid" 2>/dev/null)
+	hash_device=$(/bin/findfs "PARTUUID=$hash_uuid" 2>/dev/null)
 	[ -n "$root_device" ] && [ -n "$hash_device" ]
 }
 waited=0
 until find_partitions; do
 	[ $waited -lt 150 ] || fail "no disk has the partitions $root_uuid (root) and $hash_uuid (its hash tree)"
 	waited=$((waited + 1))
-	$bb usleep 200000
+	usleep 200000
 done
 
 # The verity superblock (cryptsetup's format 1): block sizes at 64, count of data blocks at 72, salt at 80. What is read
 # here is not trusted: with any other value the root hash does not fit.
-number() {
-	$bb dd if="$hash_device" bs=1 skip="$1" count="$2" 2>/dev/null | $bb od -An -t "u$2" | $bb tr -d ' \n'
-}
-bytes() {
-	$bb dd if="$hash_device" bs=1 skip="$1" count="$2" 2>/dev/null | $bb od -An -v -t x1 | $bb tr -d ' \n'
-}
-[ "$(bytes 0 8)" = 7665726974790000 ] || fail "$hash_device holds no verity hash tree"
-data_block=$(number 64 4)
-hash_block=$(number 68 4)
-blocks=$(number 72 8)
-salt_size=$(number 80 2)
-salt=-
-if [ "$salt_size" -gt 0 ] && [ "$salt_size" -le 256 ]; then salt=$(bytes 88 "$salt_size"); fi
+magic=$(od -An -v -t x1 -N 8 "$hash_device")
+[ "$(echo $magic)" = "76 65 72 69 74 79 00 00" ] || fail "$hash_device holds no verity hash tree"
+set -- $(od -An -v -t u4 -j 64 -N 8 "$hash_device") $(od -An -v -t u8 -j 72 -N 8 "$hash_device") \
+	$(od -An -v -t u2 -j 80 -N 2 "$hash_device")
+data_block=$1 hash_block=$2 blocks=$3 salt_size=$4
+salt=
+if [ "$salt_size" -gt 0 ] && [ "$salt_size" -le 256 ]; then
+	for byte in $(od -An -v -t x1 -j 88 -N "$salt_size" "$hash_device"); do salt=$salt$byte; done
+fi
 
-table="0 $((blocks * data_block / 512)) verity 1 $root_device $hash_device $data_block $hash_block $blocks 1 sha256 $roothash $salt 1 panic_on_corruption"
-dmsetup create root --readonly --noudevsync --noudevrules --table "$table" || fail "dm-verity refused the root hash"
+table="0 $((blocks * data_block / 512)) verity 1 $root_device $hash_device $data_block $hash_block $blocks 1 sha256 $roothash ${salt:--} 1 panic_on_corruption"
+DM_DISABLE_UDEV=1 /bin/dmsetup create root --readonly --table "$table" || fail "dm-verity refused the root hash"
 $bb mount -t erofs -o ro,nodev /dev/mapper/root /root || fail "the root file system does not fit the signed root hash"
 
 # A disk without a partition called "var" has never been booted.
-disk=$($bb readlink -f "/sys/class/block/${root_device##*/}/..")
-$bb grep -qsx "PARTNAME=var" "$disk"/*/uevent || : >/run/bedplate/no-var
+disk=$(readlink -f "/sys/class/block/${root_device##*/}/..")
+grep -qsx "PARTNAME=var" "$disk"/*/uevent || : >/run/bedplate/no-var
 
 for folder in dev proc sys run; do
 	$bb mount --move "/$folder" "/root/$folder" || fail "cannot hand over /$folder"
