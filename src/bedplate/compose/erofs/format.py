@@ -1,7 +1,8 @@
 """EROFS on disk: superblock, inodes, directory entries and extended attributes as values and bytes.
 
 Source: the kernel's Documentation/filesystems/erofs.rst and the structure definitions of the on-disk format
-(``erofs_fs.h``) as of Linux 6.12. All is little endian. Compression indexes are in :mod:`bedplate.compose.erofs.clusters`.
+(``erofs_fs.h``) as of Linux 6.12. All is little endian. :mod:`bedplate.compose.erofs.clusters` has the compression
+indexes.
 """
 
 from __future__ import annotations

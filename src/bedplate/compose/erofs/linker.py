@@ -210,7 +210,7 @@ def _place_data(
 
 
 def _literal(inode: LinkedInode) -> bytes:
-    """What an inode has in blocks of its own and no object holds: a directory, a long link, a tail that is not inlined."""
+    """What an inode has in blocks of its own and no object holds: a directory, a long link, a tail not inlined."""
     if not inode.names:
         return inode.data
     whole = [block.ljust(BLOCK, b"\0") for block in inode.directory()]
