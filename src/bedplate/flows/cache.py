@@ -11,7 +11,19 @@ from bedplate.flows.workspace import Workspace
 from bedplate.model.lock import parse_lock
 from bedplate.upstream.store import ContentStore
 
-PARTS = ("store", "indexes", "descriptions", "rpms", "signed", "repository", "objects", "stages", "tools", "locks")
+PARTS = (
+    "store",
+    "indexes",
+    "descriptions",
+    "rpms",
+    "signed",
+    "repository",
+    "objects",
+    "stages",
+    "tools",
+    "locks",
+    "state",
+)
 # Parts made from locked files; each entry is one file or directory that can be made again.
 _DERIVED = ("descriptions", "rpms", "signed", "objects", "stages", "tools")
 

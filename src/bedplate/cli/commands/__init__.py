@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import typer
 
-from bedplate.cli.commands import keys, lock, packages, store, tools
+from bedplate.cli.commands import boot, build, keys, lock, packages, store, tools, up
 
 
 def register(app: typer.Typer) -> None:
-    """Attach every command to the application."""
-    app.add_typer(keys.app, name="keys")
+    """Attach every command to the application, in the order a newcomer meets them."""
+    app.command()(up.up)
+    app.command()(build.build)
+    app.command()(boot.boot)
     app.add_typer(lock.app, name="lock")
     app.add_typer(packages.app, name="packages")
+    app.add_typer(keys.app, name="keys")
     app.add_typer(store.app, name="store")
     app.add_typer(tools.app, name="tools")

@@ -1,0 +1,30 @@
+"""``bedplate build``: an image from the definition and the lock."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bedplate.cli.options import Json, Relock, relock_policy
+from bedplate.cli.render import image_text
+from bedplate.cli.state import STATE
+
+
+def build(
+    track: Annotated[str, typer.Argument(help="Which track to build")],
+    output: Annotated[Path | None, typer.Option(help="Directory for images; out/ by default")] = None,
+    relock: Relock = False,
+    as_json: Json = False,
+) -> None:
+    """Build a track's image: same definition, lock and keys, same bytes. Example: bedplate build container"""
+    from bedplate.flows.build import build_track
+
+    outcome = build_track(STATE.begin(as_json, output), track, relock_policy(relock))
+    body = {**outcome.manifest.to_json(), "directory": str(outcome.directory), "seconds": outcome.seconds}
+    body["cached"] = outcome.cached
+    text = image_text(outcome.manifest) + f"\ndirectory     {outcome.directory}"
+    if outcome.cached:
+        text += "\n              nothing has changed since it was built"
+    STATE.output.result(body, text)

@@ -1,0 +1,49 @@
+"""``bedplate up``: build the container host and boot it before your eyes."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from bedplate.cli.options import Json
+from bedplate.cli.render import image_text, report_text
+from bedplate.cli.state import STATE
+
+
+def up(
+    track: Annotated[str, typer.Option("--track", help="Which track")] = "container",
+    as_json: Json = False,
+) -> None:
+    """Build an image, boot it with Secure Boot and TPM, and say what that proved. Example: bedplate up"""
+    from bedplate.flows.boot import boot_image
+    from bedplate.flows.build import build_track
+    from bedplate.flows.images import find_image
+    from bedplate.flows.locks import Relock
+
+    workspace = STATE.begin(as_json)
+    outcome = build_track(workspace, track, Relock.WHEN_NEEDED)
+    report = boot_image(workspace, find_image(workspace, str(outcome.directory)), relock=Relock.WHEN_NEEDED)
+    manifest = outcome.manifest
+    body = {
+        **report.to_json(),
+        "track": manifest.track,
+        "version": manifest.version,
+        "directory": str(outcome.directory),
+        "root_bytes": manifest.artefacts["root"].size,
+        "uki_bytes": manifest.artefacts["uki"].size,
+        "packages": manifest.packages,
+        "relocked": outcome.relocked,
+        "build_seconds": outcome.seconds,
+    }
+    next_steps = (
+        f"look inside   bedplate inspect {track}\n"
+        f"log in        bedplate boot {track} --ssh\n"
+        f"same bytes?   bedplate verify rebuild {track}\n"
+        f"change it     edit distro/tracks/{track}.toml, then: bedplate lock {track} && bedplate build {track}"
+    )
+    text = f"{image_text(manifest)}\ndirectory     {outcome.directory}\n\n{report_text(report)}\n\n{next_steps}"
+    STATE.output.result(body, text)
+    healthy = report.state == "running" and not report.failed_units and report.verity and report.secure_boot
+    if not healthy or report.pcr11_matches is False or report.containers_ran is False:
+        raise typer.Exit(1)

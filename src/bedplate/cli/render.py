@@ -1,0 +1,61 @@
+"""Results as text for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from bedplate.cli.console import human_bytes
+
+if TYPE_CHECKING:
+    from bedplate.emulator.report import BootReport
+    from bedplate.model.image import ImageManifest
+
+_VAR = {
+    "encrypted": "encrypted, its key sealed to the TPM",
+    "plain": "not encrypted: there is no TPM",
+    "memory": "in memory",
+    "image": "in the image",
+}
+
+
+def yes(value: bool | None, words: tuple[str, str] = ("yes", "NO")) -> str:
+    """A truth value in words; None is "not checked"."""
+    return "not checked" if value is None else words[0] if value else words[1]
+
+
+def report_text(report: BootReport) -> str:
+    """What a boot proved."""
+    seconds = report.boot_seconds
+    parts = ("firmware", "loader", "kernel", "initrd", "userspace")
+    times = ", ".join(f"{name} {getattr(seconds, name):.1f}" for name in parts)
+    rows = [
+        ("state", report.state),
+        ("failed units", ", ".join(report.failed_units) or "none"),
+        ("Secure Boot", yes(report.secure_boot, ("enforced", "OFF"))),
+        ("verity", yes(report.verity, ("root verified", "NOT VERIFIED")) + f", root hash {report.root_hash[:16]}…"),
+        ("TPM", yes(report.tpm) + ", PCR 11 as predicted: " + yes(report.pcr11_matches)),
+        ("/var", _VAR.get(report.var_device, report.var_device)),
+        ("kernel", f"{report.kernel}, lockdown {report.lockdown}"),
+        ("container", yes(report.containers_ran, ("ran", "DID NOT RUN"))),
+        ("boot", f"{seconds.total:.1f} s ({times}) under {report.accelerator.upper()}"),
+    ]
+    listening = sorted({f"{one.protocol} {one.address}" for one in report.listening})
+    rows.append(("listening", ", ".join(listening) or "nothing"))
+    if report.journal_errors:
+        rows.append(("journal", f"{len(report.journal_errors)} errors, the first: {report.journal_errors[0]}"))
+    return "\n".join(f"{name:13} {value}" for name, value in rows)
+
+
+def image_text(manifest: ImageManifest) -> str:
+    """What a build made."""
+    rows = [
+        ("image", f"{manifest.distribution} {manifest.track} {manifest.version}, {manifest.packages} packages"),
+        ("root hash", manifest.root_hash),
+    ]
+    rows += [
+        (role, f"{artefact.file}  {human_bytes(artefact.size)}")
+        for role, artefact in sorted(manifest.artefacts.items())
+    ]
+    if manifest.development:
+        rows.append(("signed by", "DEVELOPMENT keys: for trying out, never a release"))
+    return "\n".join(f"{name:13} {value}" for name, value in rows)

@@ -1,0 +1,128 @@
+"""Booting an image in the emulator: for a report, or for a person at its console."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bedplate.emulator.accelerator import choose
+from bedplate.emulator.boot import BootRequest, boot_and_report
+from bedplate.emulator.channel import Listener
+from bedplate.emulator.machine import Machine, MachineState, temporary_state
+from bedplate.emulator.oci import ContainerFile, oci_archive, proof_command
+from bedplate.emulator.options import Accelerator, MachineOptions
+from bedplate.emulator.report import BootReport
+from bedplate.emulator.ssh import SshAccess, with_ssh
+from bedplate.flows.cache import part
+from bedplate.flows.definition import read_definition
+from bedplate.flows.images import FoundImage
+from bedplate.flows.imports import import_locked
+from bedplate.flows.locks import Relock, read_lock_file
+from bedplate.flows.own import key_store
+from bedplate.flows.tools import prepare_tools
+from bedplate.flows.workspace import Workspace
+from bedplate.model.errors import BedplateError
+from bedplate.model.lock import Lock
+from bedplate.packages.rpm.reader import RpmPackage
+
+PROOF_PACKAGE = "busybox-static"
+_PROOF_PROGRAM = "/usr/bin/busybox"
+
+
+def machine_options(workspace: Workspace, image: FoundImage) -> MachineOptions:
+    """A machine for ``image``: Secure Boot with the boot key in use as the only key the firmware knows, and a TPM."""
+    certificate = key_store(workspace, read_definition(workspace)).signer("boot").public
+    return MachineOptions(image=image.disk, certificates=(certificate,))
+
+
+def boot_image(
+    workspace: Workspace,
+    image: FoundImage,
+    *,
+    relock: Relock = Relock.NEVER,
+    with_container: bool = True,
+    state: MachineState | None = None,
+    on_console: Listener | None = None,
+    options: MachineOptions | None = None,
+) -> BootReport:
+    """Boot ``image``, ask it how it is, let it run a container, and power it down.
+
+    Raises:
+        BootFailed: it did not come up; the error holds the last console lines and what they mean.
+    """
+    toolbox = prepare_tools(workspace, "tools", relock)
+    expected = image.manifest.expected_pcr11 if image.manifest else ()
+    with tempfile.TemporaryDirectory(prefix="bedplate-") as scratch:
+        archive = None
+        if with_container and image.lock is not None:
+            archive = Path(scratch) / "proof.oci"
+            archive.write_bytes(proof_archive(workspace, read_lock_file(image.lock)))
+        request = BootRequest(
+            expected_pcr11=expected, container=archive, accelerator_cache=_accelerator_cache(workspace)
+        )
+        return boot_and_report(
+            options or machine_options(workspace, image), toolbox, workspace.progress, request, state, on_console
+        )
+
+
+def proof_archive(workspace: Workspace, lock: Lock) -> bytes:
+    """An OCI archive made from the locked, imported busybox package alone: nothing is fetched for it.
+
+    Raises:
+        BedplateError: the lock holds no such package.
+    """
+    locked = lock.by_name().get(PROOF_PACKAGE)
+    if locked is None:
+        raise BedplateError(
+            f"the lock of {lock.track} has no {PROOF_PACKAGE} to make a container from",
+            remedy="add it to the track's boot_packages, or boot with --no-container",
+        )
+    alone = Lock(lock.track, lock.definition, (locked,), lock.indexes)
+    (imported,) = import_locked(workspace, read_definition(workspace), alone)
+    content = dict((entry.path, data) for entry, data in RpmPackage.open(imported.path).read(_PROOF_PROGRAM.__eq__))
+    files = [
+        ContainerFile("bin/busybox", content[_PROOF_PROGRAM], 0o755),
+        ContainerFile("bin/sh", target="busybox"),
+    ]
+    return oci_archive(files, proof_command())
+
+
+@contextmanager
+def running_machine(
+    workspace: Workspace,
+    image: FoundImage,
+    *,
+    ssh: bool = False,
+    state_directory: Path | None = None,
+    on_console: Listener | None = None,
+) -> Iterator[tuple[Machine, SshAccess | None, Accelerator]]:
+    """A running machine for a person: its console's bytes go to ``on_console``, input through ``machine.console``.
+
+    ``state_directory`` keeps disk changes, firmware variables and the TPM from one call to the next; without it they
+    are gone when the machine ends.
+    """
+    toolbox = prepare_tools(workspace)
+    accelerator = choose(toolbox, _accelerator_cache(workspace))
+    options = machine_options(workspace, image)
+    with tempfile.TemporaryDirectory(prefix="bedplate-") as scratch, _state(state_directory) as state:
+        access = None
+        if ssh:
+            options, access = with_ssh(options, Path(scratch))
+        with Machine(options, accelerator, toolbox, state, on_console) as machine:
+            yield machine, access, accelerator
+
+
+@contextmanager
+def _state(directory: Path | None) -> Iterator[MachineState]:
+    if directory is None:
+        with temporary_state() as state:
+            yield state
+    else:
+        directory.mkdir(parents=True, exist_ok=True)
+        yield MachineState(directory)
+
+
+def _accelerator_cache(workspace: Workspace) -> Path:
+    return part(workspace, "state") / "accelerator.json"
