@@ -77,6 +77,17 @@ class Catalog:
         names = [p.name for index in self.indexes for p in index.packages.providing(capability)]
         return [package for name in dict.fromkeys([capability, *names]) for package in self.best(name)]
 
+    def offering(self, capability: str) -> list[UpstreamPackage]:
+        """Every version, in every suite, of what is called or provides ``capability``: what a solver may choose from.
+
+        Only these packages are made; the others of an archive cost nothing.
+        """
+        found: list[UpstreamPackage] = []
+        for index in self.indexes:
+            found += index.packages.named(capability)
+            found += [p for p in index.packages.providing(capability) if p.name != capability]
+        return found
+
     def reachable(self, roots: Iterable[str], relations: Sequence[str] | None = None) -> tuple[UpstreamPackage, ...]:
         """Every package that a resolution starting from ``roots`` could choose, sorted by name.
 

@@ -30,7 +30,7 @@ _FIELD = re.compile(rf"^([^\s:]+):[ \t]*({_FOLDED})", re.MULTILINE)
 _PROVIDES = re.compile(rf"^Provides:[ \t]*({_FOLDED})", re.MULTILINE)
 _SOURCE = re.compile(r"^(\S+)(?:\s+\((\S+)\))?$")
 # A name stands at the start, after a comma or after a bar (deb-control(5)).
-_RELATION_NAME = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]+)")
+_RELATION_NAME = re.compile(r"(?:^|[,|])\s*([a-z0-9][a-z0-9+.-]*)")
 _COLUMN, _CELL = "\x1e", "\x1f"
 _CACHE_VERSION = b"bedplate-packages-2\n"
 

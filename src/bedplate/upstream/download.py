@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 
-from bedplate.model.errors import BedplateError, TrustError
+from bedplate.model.errors import BadInput, BedplateError, TrustError
 from bedplate.model.package import Location
 from bedplate.model.progress import NoProgress, Progress, Task
 from bedplate.upstream.mirrors import Mirrors
@@ -111,7 +111,7 @@ def _fetch_all(
         futures = {}
         try:
             for one in missing:
-                urls = mirrors[one.location.upstream].urls(one.suite, one.location.path)
+                urls = _urls(one, mirrors)
                 futures[pool.submit(fetch_file, one.location, urls, store, transport, stop, task)] = one
             for future in as_completed(futures):
                 try:
@@ -125,6 +125,17 @@ def _fetch_all(
     if gone:
         raise MovedOnError(gone)
     return received
+
+
+def _urls(wanted: Wanted, mirrors: Mapping[str, Mirrors]) -> tuple[str, ...]:
+    upstream = mirrors.get(wanted.location.upstream)
+    if upstream is None:
+        raise BadInput(
+            f"comes from {wanted.location.upstream!r}, which is no upstream of this definition",
+            where=wanted.name,
+            remedy="add the upstream to distro.toml or lock again",
+        )
+    return upstream.urls(wanted.suite, wanted.location.path)
 
 
 def fetch_file(

@@ -99,10 +99,22 @@ class Transport:
             FileGone: the mirror has no such file.
             TransportError: unreachable, or larger than ``max_bytes``.
         """
-        buffer = _Buffer()
-        self.receive(url, buffer, max_bytes, stop or threading.Event(), None)
+        stopped = stop or threading.Event()
+
+        def attempt() -> _Buffer:
+            # From the start each time: no digest would tell that two halves are of different files.
+            buffer = _Buffer()
+            if urlsplit(url).scheme == "file":
+                self._copy(url, buffer, max_bytes, None)
+            else:
+                self._attempt(url, buffer, max_bytes, stopped, None)
+            return buffer
+
+        buffer = self._retry(attempt, url, stopped)
         if buffer.size > max_bytes:
-            raise TransportError(f"larger than the {max_bytes} bytes allowed here", where=url)
+            raise TransportError(
+                f"larger than the {max_bytes} bytes allowed here", where=url, remedy="try another mirror"
+            )
         return bytes(buffer.data)
 
     def receive(self, url: str, into: Receiver, size: int, stop: threading.Event, task: Task | None) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.model.errors import BedplateError, TrustError
+from bedplate.model.errors import BadInput, BedplateError, TrustError
 from bedplate.model.package import Location
 from bedplate.upstream.download import FetchReport, MovedOnError, Wanted, fetch
 from bedplate.upstream.mirrors import Mirrors
@@ -240,6 +240,24 @@ def test_one_lying_mirror_does_not_stop_an_honest_one(mirror: Mirror, store: Con
     with serve({"pool/a.deb": b"evil" * 1000}) as liar:
         get(store, liar.url, mirror.url)
     assert store.verify(wanted().location.sha256)
+
+
+def test_lock_names_an_upstream_that_is_not_defined(store: ContentStore) -> None:
+    with pytest.raises(BadInput, match="no upstream of this definition"):
+        fetch([wanted()], store, {}, limits=QUICK)
+
+
+def test_one_bad_file_of_many_ends_the_run_and_keeps_the_good(mirror: Mirror, store: ContentStore) -> None:
+    others = {f"pool/{number}.deb": bytes([number]) * 50_000 for number in range(8)}
+    mirror.files.update(others)
+    mirror.files["pool/3.deb"] = b"evil"
+    everything = [wanted(path, body) for path, body in others.items()]
+    with pytest.raises(TrustError, match=r"pool/3\.deb"):
+        fetch(everything, store, mirrors(mirror.url), limits=QUICK, jobs=1)
+    assert store.check() == []
+    mirror.files.update(others)
+    fetch(everything, store, mirrors(mirror.url), limits=QUICK)
+    assert store.size().entries == len(others)
 
 
 def test_file_url_of_a_missing_directory(tmp_path: Path, store: ContentStore) -> None:

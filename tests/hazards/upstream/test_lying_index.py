@@ -16,7 +16,17 @@ from pysequoia.packet import PacketPile
 from bedplate.model.errors import BadInput, BedplateError, TrustError
 from bedplate.upstream.archive import open_index
 from bedplate.upstream.index import IndexContext, VerifiedIndex
-from support.mirror import DebianArchive, Package, context, definition, fingerprint, new_key, serve
+from support.mirror import (
+    DebianArchive,
+    Package,
+    context,
+    cut_off_after,
+    definition,
+    fingerprint,
+    new_key,
+    once,
+    serve,
+)
 
 INRELEASE = "debian/dists/stable/InRelease"
 PACKAGES = "debian/dists/stable/main/binary-amd64/Packages.xz"
@@ -185,6 +195,25 @@ def test_index_older_than_one_seen_before(tmp_path: Path, key: pysequoia.Tsk) ->
     with pytest.raises(TrustError, match="older than one seen before"):
         open_from(older.files(), tmp_path, key)
     open_from(newer.files(), tmp_path, key)  # and the good one still is
+
+
+def test_lagging_mirror_is_passed_over(tmp_path: Path, key: pysequoia.Tsk) -> None:
+    newer = DebianArchive(key)
+    older = DebianArchive(key, date=newer.date - timedelta(days=3), packages=[Package("old")])
+    open_from(newer.files(), tmp_path, key)
+    with serve(older.files()) as lagging, serve(newer.files()) as current:
+        where = context(tmp_path, [f"{lagging.url}/debian", f"{current.url}/debian"], key)
+        (index,) = open_index(definition("stable", fingerprints=[fingerprint(key)]), where)
+    assert [package.name for package in index.packages] == ["hello", "world"]
+
+
+def test_connection_lost_while_the_index_is_read(tmp_path: Path, key: pysequoia.Tsk) -> None:
+    """It is read again from its start: a half of one index must never meet a half of another."""
+    with serve(DebianArchive(key).files()) as mirror:
+        mirror.tricks[INRELEASE] = once(cut_off_after(200))
+        where = context(tmp_path, [f"{mirror.url}/debian"], key)
+        open_index(definition("stable", fingerprints=[fingerprint(key)]), where)
+        assert mirror.requests[:2] == [(INRELEASE, ""), (INRELEASE, "")]
 
 
 def test_record_of_seen_indexes_is_damaged(tmp_path: Path, key: pysequoia.Tsk) -> None:

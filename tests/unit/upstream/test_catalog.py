@@ -91,6 +91,17 @@ def test_reachable_follows_alternatives_and_providers_but_nothing_else() -> None
     assert names(catalog.reachable(["virtual", "elsewhere"]))[-1] == "two"
 
 
+def test_offering_gives_every_version_and_provider(catalog: Catalog) -> None:
+    maker = index("s", Package("maker", fields="Provides: b\n"), Package("unrelated"))
+    found = Catalog((*catalog.indexes, maker)).offering("b")
+    assert [(p.name, p.suite) for p in found] == [
+        ("b", "trixie"),
+        ("b", "trixie-updates"),
+        ("b", "trixie-security"),
+        ("maker", "s"),
+    ]
+
+
 def test_essential_packages_are_listed() -> None:
     essential = Package("base", fields="Essential: yes\n")
     catalog = Catalog(
