@@ -20,7 +20,7 @@ _VER_FLG_BASE = 1
 _EM_ALPHA = (41, 0x9026)
 _LOADERS = ("ld.", "ld-", "ld64.", "ld64-")
 _MAX_RECORDS = 100_000
-"""Bound on section headers, dynamic tags and version records, so that a crafted file ends."""
+"""Bound on dynamic tags and on version records, so that a crafted file ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,12 @@ class _Elf:
         self._program_offset, self._section_offset = head[4], head[5]
         self._program_size, self._program_count = head[8], head[9]
         self._section_size, self._section_count = head[10], head[11]
+        self._left = _MAX_RECORDS
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise IndexError("too many records")
 
     def has_interpreter(self) -> bool:
         for number in range(self._program_count):
@@ -96,6 +102,7 @@ class _Elf:
             )
             names, at = [], position + auxiliary
             for _ in range(min(count, 16)):
+                self._count()
                 name, step = struct.unpack_from(self.order + "II", self.data, at)
                 names.append(name)
                 at += step
@@ -111,6 +118,7 @@ class _Elf:
             _, count, file, auxiliary, following = struct.unpack_from(self.order + "HHIII", self.data, position)
             names, at = [], position + auxiliary
             for _ in range(count):
+                self._count()
                 _, _, _, name, step = struct.unpack_from(self.order + "IHHII", self.data, at)
                 names.append(name)
                 at += step
@@ -140,7 +148,7 @@ def dependencies(path: str, data: bytes | memoryview, *, executable: bool) -> El
         return NOTHING
     try:
         return _analyse(path, _Elf(memoryview(data)), executable)
-    except (struct.error, IndexError):
+    except (struct.error, IndexError, OverflowError):
         return NOTHING
 
 

@@ -173,7 +173,7 @@ def _target(cache_dir: Path, recipe: Recipe) -> Path:
             "writer": WRITER_VERSION,
             "upstream": recipe.package.location.sha256,
             "format": recipe.package.format,
-            "facts": _facts_that_matter(recipe.facts),
+            "facts": _facts_that_matter(recipe.facts or PackageFacts(name=recipe.package.name)),
             "candidate": _plain(recipe.candidate),
             "directories": sorted(recipe.directories),
         }
@@ -181,8 +181,9 @@ def _target(cache_dir: Path, recipe: Recipe) -> Path:
     return cache_dir / key[:2] / f"{key}.rpm"
 
 
-def _facts_that_matter(facts: PackageFacts | None) -> Any:
-    return None if facts is None else facts.model_dump(mode="json", include={"provides", "drop", "modes"})
+def _facts_that_matter(facts: PackageFacts) -> Any:
+    # A reviewed script verdict or a link changes no byte of the package.
+    return facts.model_dump(mode="json", include={"provides", "drop", "modes"})
 
 
 def _plain(one: Candidate) -> list[Any]:
