@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from bedplate.model.errors import BadInput, BedplateError, TrustError
 from bedplate.packages.rpm.container import open_container, padded
 from bedplate.packages.rpm.header import Entry, Header, encode_header, int16s, int32s, string, strings
+from bedplate.packages.rpm.metadata import describe
 from bedplate.packages.rpm.payload import TRAILER, newc_header
 from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpm.sign import sign_rpm, verify_rpm
@@ -401,3 +404,39 @@ def test_any_header_comes_back(entries: dict[int, Entry]) -> None:
     header = Header(encode_header(entries, Tag.REGION), Tag.REGION, "x")
     assert header.entries() == entries
     assert encode_header(header.entries(), Tag.REGION) == header.blob
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_fuzzed_package_with_digests_made_right_is_read_or_refused(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as name, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        source = write_demo(Path(name) / "good.rpm").path
+        container = open_container(source)
+        archive = bytearray(zstandard.decompress(source.read_bytes()[container.payload_offset :]))
+        tag = data.draw(st.sampled_from(sorted(container.header)))
+        entry = container.header.entry(tag)
+
+        def edit(entries: dict[int, Entry]) -> None:
+            if isinstance(entry.value, tuple) and entry.type in (Type.INT16, Type.INT32):
+                values = [int(one) for one in entry.value]
+                values[data.draw(st.integers(0, len(values) - 1))] = data.draw(st.sampled_from([0, 1, 255, 65535]))
+                entries[tag] = Entry(entry.type, tuple(values))
+            elif isinstance(entry.value, tuple):
+                words = [str(one) for one in entry.value]
+                hostile = st.sampled_from(["", "..", "/", "x" * 5000, "(", "a\nb"])
+                words[data.draw(st.integers(0, len(words) - 1))] = data.draw(hostile)
+                entries[tag] = Entry(entry.type, tuple(words))
+            else:
+                del entries[tag]
+
+        for _ in range(data.draw(st.integers(0, 2))):
+            archive[data.draw(st.integers(0, len(archive) - 1))] = data.draw(st.sampled_from(b"0f19 /\0\xff"))
+        forged = forge(source, Path(name) / "bad.rpm", edit, zstandard.compress(bytes(archive)))
+        try:
+            package = RpmPackage.open(forged)
+            describe(package, "0" * 64, "x.rpm")
+            for entry_, content in package.read(lambda path: True):
+                assert hashlib.sha256(content).hexdigest() == entry_.sha256
+        except BadInput:
+            return
