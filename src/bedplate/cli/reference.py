@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import FactsFile, Ids
+from bedplate.model.definition.own import OwnPackage
 from bedplate.model.definition.track import Tools, Track
 
 _DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference"
@@ -24,6 +25,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "tools": Tools,
     "packages": FactsFile,
     "ids": Ids,
+    "own": OwnPackage,
 }
 
 

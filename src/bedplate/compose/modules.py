@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bedplate.compose.globs import translate
 from bedplate.compose.groups import transformed
 from bedplate.model.digest import sha256
 from bedplate.model.errors import BadInput, BedplateError
+from bedplate.model.globs import translate
 from bedplate.model.package import FileEntry, FileKind, PackageContent
 from bedplate.model.tree import Transform
 

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from bedplate.compose import capabilities
-from bedplate.compose.globs import matcher
 from bedplate.compose.groups import ContentGroup, GroupFile
 from bedplate.compose.modules import KernelModule, is_module
 from bedplate.compose.owned import OwnedSet
 from bedplate.model.definition.facts import Ids, PackageFacts
 from bedplate.model.errors import BadInput
+from bedplate.model.globs import matcher
 from bedplate.model.package import FileEntry, FileFlag, FileKind
 from bedplate.model.tree import FromGroup, Transform, TreeEntry
 

@@ -22,7 +22,7 @@ from bedplate.packages.draft import PayloadStore, Recipe
 from bedplate.packages.formats import candidate, format_of
 from bedplate.packages.rpm.writer import WRITER_VERSION, write_rpm
 
-IMPORTER_VERSION = "2"
+IMPORTER_VERSION = "1"
 """Part of every cache key: raise it when the same inputs give other bytes."""
 
 ExecutorFactory = Callable[[int], Executor]
@@ -34,8 +34,7 @@ class ImportedPackage:
     """One imported package: our unsigned RPM in the cache, and what was learnt on the way.
 
     ``rpm_sha256`` and ``size`` are of the file at ``path``. ``scripts`` are upstream's maintainer scripts or
-    scriptlets, for the ledger; the RPM has none. ``users`` and ``groups`` are those of its files. ``requires`` and
-    ``provides`` hold what its files do, ELF dependencies above all.
+    scriptlets, for the ledger; the RPM has none. ``users`` and ``groups`` are those of its files.
     """
 
     nevra: Nevra
@@ -47,8 +46,6 @@ class ImportedPackage:
     findings: tuple[Finding, ...]
     users: tuple[str, ...]
     groups: tuple[str, ...]
-    requires: tuple[str, ...]
-    provides: tuple[str, ...]
     upstream: UpstreamPackage
 
 
@@ -152,8 +149,6 @@ def convert(recipe: Recipe, source: Path, target: Path) -> None:
             "source": [draft.spec.source.name, str(draft.spec.source.evr)],
             "users": sorted({entry.user for entry in draft.spec.files}),
             "groups": sorted({entry.group for entry in draft.spec.files}),
-            "requires": list(draft.spec.requires),
-            "provides": list(draft.spec.provides),
             "scripts": [asdict(script) for script in draft.scripts],
             "findings": [asdict(finding) for finding in draft.findings],
         }
@@ -277,8 +272,6 @@ def _load(job: _Job) -> ImportedPackage:
             findings=tuple(Finding(**{**finding, "level": Level(finding["level"])}) for finding in record["findings"]),
             users=tuple(record["users"]),
             groups=tuple(record["groups"]),
-            requires=tuple(record["requires"]),
-            provides=tuple(record["provides"]),
             upstream=job.recipe.package,
         )
     except (OSError, ValueError, KeyError, TypeError) as error:

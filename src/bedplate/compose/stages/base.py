@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from bedplate.compose.globs import matcher
 from bedplate.compose.groups import ContentGroup, GroupSource
 from bedplate.compose.plan import StageOutput, TreePlan
 from bedplate.model.digest import identity, sha256
+from bedplate.model.globs import matcher
 from bedplate.model.package import FileEntry, FileKind
 from bedplate.model.tree import TreeEntry
 from bedplate.toolchain.run import Toolbox
