@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import lzma
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -45,8 +46,8 @@ class Mirror:
 
 
 @contextmanager
-def serve(files: Mapping[str, bytes] | None = None) -> Iterator[Mirror]:
-    """A running mirror."""
+def serve(files: Mapping[str, bytes] | None = None, tls: ssl.SSLContext | None = None) -> Iterator[Mirror]:
+    """A running mirror; https when there is a TLS context."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -68,7 +69,11 @@ def serve(files: Mapping[str, bytes] | None = None) -> Iterator[Mirror]:
             """Nothing on stderr."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    mirror = Mirror(f"http://127.0.0.1:{server.server_port}", dict(files or {}))
+    if tls is not None:
+        server.socket = tls.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+        server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]
+    scheme = "https" if tls is not None else "http"
+    mirror = Mirror(f"{scheme}://127.0.0.1:{server.server_port}", dict(files or {}))
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
     thread.start()
     try:
