@@ -112,6 +112,7 @@ def test_install_into_a_root_and_verify(
     package = write_demo(tmp_path / "demo.rpm", files=files).path
     root, database = tmp_path / "root", tmp_path / "db"
     root.mkdir()
+    toolbox.run("rpmdb", "--dbpath", database, "--initdb")
     # Relocation needs no chroot, so any user can do it; owners are then the user's, and not looked at.
     done = toolbox.run(
         "rpm", "--dbpath", database, *_NO_SYSUSERS, "-i", "--nodeps", "--noscripts", "--badreloc", "--relocate",
