@@ -2,80 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from tests.support.debs import Deb, file, folder, hard, link
+from tests.support.debs import Deb, file
+from tests.support.imports import DEMO, Inline, import_debs, import_rules
 from tests.support.packages import CONTENT, demo_spec
 
-from bedplate.model.definition.facts import DroppedRequirement, Ids, Mode, PackageFacts, User
-from bedplate.model.errors import BadInput, BedplateError, Level
+from bedplate.model.definition.facts import DroppedRequirement, Mode, PackageFacts
+from bedplate.model.errors import BadInput, Level
 from bedplate.model.package import FileFlag, FileKind, Location, Script, UpstreamPackage
-from bedplate.packages.importer import ImportedPackage, ImportRules, import_packages, require_no_errors
+from bedplate.packages.importer import import_packages
 from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpm.writer import write_rpm
 
-_IDS = Ids(users={"root": User(uid=0), "_demo": User(uid=901)}, groups={"shadow": 42})
-
-
-class _Inline(Executor):
-    """Runs at once, in this process."""
-
-    started = 0
-
-    def __init__(self, _workers: int) -> None:
-        _Inline.started += 1
-
-    def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        future: Future[Any] = Future()
-        try:
-            future.set_result(function(*args, **kwargs))
-        except BedplateError as error:
-            future.set_exception(error)
-        return future
-
-
-def _rules(*facts: PackageFacts, **more: Any) -> ImportRules:
-    return ImportRules({fact.name: fact for fact in facts}, _IDS, **more)
-
-
-def _import(
-    tmp_path: Path, *debs: Deb, rules: ImportRules | None = None, cache: str = "cache"
-) -> list[ImportedPackage]:
-    wanted = [deb.write(tmp_path) for deb in debs]
-    return import_packages(wanted, rules or _rules(), tmp_path / cache, jobs=1, executor_factory=_Inline)
-
-
-_DEMO = Deb(
-    version="1:2.0-1",
-    control={
-        "Depends": "libc6 (>= 2.38), debconf",
-        "Conflicts": "agent",
-        "Provides": "agent",
-        "Homepage": "https://x.org",
-    },
-    control_files={"postinst": b"#!/bin/sh\nexit 0\n", "conffiles": b"/etc/demo.conf\n"},
-    items=(
-        folder("./etc/"),
-        file("./etc/demo.conf", b"a = 1\n"),
-        file("./bin/demo", b"#!/bin/sh\n", 0o755),
-        hard("./bin/demo2", "./bin/demo"),
-        link("./usr/bin/d", "demo"),
-        file("./usr/share/doc/demo/README", b"read"),
-        file(
-            "./usr/share/doc/demo/copyright",
-            b"Format: https://www.debian.org/doc/copyright-format/1.0/\nLicense: GPL-2+\n",
-        ),
-    ),
-)
-
 
 def test_an_imported_package_holds_what_upstream_shipped(tmp_path: Path) -> None:
-    (done,) = _import(tmp_path, _DEMO)
+    (done,) = import_debs(tmp_path, DEMO)
     package = RpmPackage.open(done.path)
     files = {entry.path: entry for entry in package.files}
     assert str(package.nevra) == "demo-1:2.0-1.x86_64" == str(done.nevra)
@@ -92,7 +37,7 @@ def test_an_imported_package_holds_what_upstream_shipped(tmp_path: Path) -> None
 
 
 def test_maintainer_scripts_are_kept_for_the_ledger_and_never_run(tmp_path: Path) -> None:
-    (done,) = _import(tmp_path, _DEMO)
+    (done,) = import_debs(tmp_path, DEMO)
     assert done.scripts == (Script("postinst", "/bin/sh", "#!/bin/sh\nexit 0\n"),)
     assert RpmPackage.open(done.path).scripts == ()
 
@@ -104,7 +49,7 @@ def test_facts_of_a_package_are_applied(tmp_path: Path) -> None:
         drop=["/usr/share/doc"],
         modes={"/usr/bin/demo": Mode(mode="2755", group="shadow"), "/usr/bin/gone": Mode(mode="0700")},
     )
-    rules = _rules(
+    rules = import_rules(
         facts,
         dropped=(
             DroppedRequirement(name="debconf", reason="asks questions only"),
@@ -112,7 +57,7 @@ def test_facts_of_a_package_are_applied(tmp_path: Path) -> None:
         ),
         directories=frozenset({"/etc"}),
     )
-    (done,) = _import(tmp_path, _DEMO, rules=rules)
+    (done,) = import_debs(tmp_path, DEMO, rules=rules)
     package = RpmPackage.open(done.path)
     files = {entry.path: entry for entry in package.files}
     assert not any(path.startswith("/usr/share/doc") or path == "/etc" for path in files)
@@ -125,73 +70,33 @@ def test_facts_of_a_package_are_applied(tmp_path: Path) -> None:
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
-    (one,) = _import(tmp_path, _DEMO, cache="one")
-    (two,) = _import(tmp_path, _DEMO, cache="two")
+    (one,) = import_debs(tmp_path, DEMO, cache="one")
+    (two,) = import_debs(tmp_path, DEMO, cache="two")
     assert one.path.read_bytes() == two.path.read_bytes()
 
 
 def test_nothing_is_made_twice_and_a_changed_fact_makes_it_anew(tmp_path: Path) -> None:
-    (first,) = _import(tmp_path, _DEMO)
-    started = _Inline.started
-    (again,) = _import(tmp_path, _DEMO)
-    assert (again, _Inline.started) == (first, started)
-    (changed,) = _import(tmp_path, _DEMO, rules=_rules(PackageFacts(name="demo", provides=["x"])))
+    (first,) = import_debs(tmp_path, DEMO)
+    started = Inline.started
+    (again,) = import_debs(tmp_path, DEMO)
+    assert (again, Inline.started) == (first, started)
+    (changed,) = import_debs(tmp_path, DEMO, rules=import_rules(PackageFacts(name="demo", provides=["x"])))
     assert changed.path != first.path
-    (verdict_only,) = _import(tmp_path, _DEMO, rules=_rules(PackageFacts(name="demo")))
+    (verdict_only,) = import_debs(tmp_path, DEMO, rules=import_rules(PackageFacts(name="demo")))
     assert verdict_only == first
 
 
 def test_results_come_in_the_order_asked_for_with_real_workers(tmp_path: Path) -> None:
     wanted = [Deb(name=f"p{size}").having(file("./usr/x", bytes(size))).write(tmp_path) for size in (10, 90_000, 1000)]
-    done = import_packages(wanted, _rules(), tmp_path / "c", jobs=2, executor_factory=ProcessPoolExecutor)
+    done = import_packages(wanted, import_rules(), tmp_path / "c", jobs=2, executor_factory=ProcessPoolExecutor)
     assert [one.nevra.name for one in done] == ["p10", "p90000", "p1000"]
 
 
-def test_every_bad_package_is_named_and_good_ones_are_kept(tmp_path: Path) -> None:
-    good, bad, worse = _DEMO, Deb(name="bad"), Deb(name="worse").having(file("./../x"))
-    wanted = [deb.write(tmp_path) for deb in (good, bad, worse)]
-    wanted[1][1].write_bytes(b"nothing")
-    with pytest.raises(BadInput) as caught:
-        import_packages(wanted, _rules(), tmp_path / "c", jobs=1, executor_factory=_Inline)
-    assert [line.partition(":")[0] for line in caught.value.details] == ["bad 1.2-3", "worse 1.2-3"]
-    assert len(list((tmp_path / "c").rglob("*.rpm"))) == 1
-
-
-def test_a_swapped_file_is_refused(tmp_path: Path) -> None:
-    package, _ = _DEMO.write(tmp_path)
-    _, other = Deb(name="other").write(tmp_path)
-    with pytest.raises(BadInput, match=r"the file holds other 1\.2-3 amd64, the index names demo"):
-        import_packages([(package, other)], _rules(), tmp_path / "c", jobs=1, executor_factory=_Inline)
-
-
 def test_files_of_users_without_a_frozen_id_stop_the_import(tmp_path: Path) -> None:
-    deb = _DEMO.having(file("./usr/x", user="stranger"), file("./usr/y", group="strangers"))
+    deb = DEMO.having(file("./usr/x", user="stranger"), file("./usr/y", group="strangers"))
     with pytest.raises(BadInput) as caught:
-        _import(tmp_path, deb)
+        import_debs(tmp_path, deb)
     assert caught.value.details == ("demo: user 'stranger'", "demo: group 'strangers'")
-
-
-def test_setid_surprise_and_world_writable_file_are_errors_until_declared(tmp_path: Path) -> None:
-    deb = _DEMO.having(file("./usr/bin/su", b"x", 0o4755), file("./etc/open", b"", 0o666), folder("./var/tmp/", 0o1777))
-    (done,) = _import(tmp_path, deb)
-    assert {(finding.id, finding.level) for finding in done.findings} >= {
-        ("import.setid.undeclared", Level.ERROR),
-        ("import.mode.world-writable", Level.ERROR),
-    }
-    with pytest.raises(BadInput, match="2 surprises") as caught:
-        require_no_errors([done])
-    assert "demo: /usr/bin/su has mode 4755 (root:root)" in caught.value.details
-    modes = {"/usr/bin/su": Mode(mode="4755"), "/etc/open": Mode(mode="0644")}
-    require_no_errors(_import(tmp_path, deb, rules=_rules(PackageFacts(name="demo", modes=modes))))
-
-
-def test_a_damaged_cache_entry_is_forgotten_and_made_anew(tmp_path: Path) -> None:
-    (first,) = _import(tmp_path, _DEMO)
-    first.path.write_bytes(first.path.read_bytes()[:-10])
-    with pytest.raises(BedplateError, match="cache entry of demo is damaged"):
-        _import(tmp_path, _DEMO)
-    (again,) = _import(tmp_path, _DEMO)
-    assert RpmPackage.open(again.path).digest == first.rpm_sha256
 
 
 def test_an_rpm_keeps_its_name_and_files_and_loses_its_scriptlets(tmp_path: Path) -> None:
@@ -209,8 +114,8 @@ def test_an_rpm_keeps_its_name_and_files_and_loses_its_scriptlets(tmp_path: Path
         fields={"requires": upstream.requires, "provides": upstream.provides, "conflicts": upstream.conflicts},
     )
     facts = PackageFacts(name="demo", modes={"/usr/bin/demo-elf": Mode(mode="0755")})
-    rules = replace(_rules(facts), dropped=(DroppedRequirement(name="libc6", reason="only for this test"),))
-    (done,) = import_packages([(package, written.path)], rules, tmp_path / "c", jobs=1, executor_factory=_Inline)
+    rules = replace(import_rules(facts), dropped=(DroppedRequirement(name="libc6", reason="only for this test"),))
+    (done,) = import_packages([(package, written.path)], rules, tmp_path / "c", jobs=1, executor_factory=Inline)
     ours, theirs = RpmPackage.open(done.path), RpmPackage.open(written.path)
     assert (ours.nevra, ours.source) == (theirs.nevra, theirs.source)
     assert ours.scripts == ()
