@@ -147,7 +147,7 @@ def _by_path(entries: Sequence[TreeEntry], epoch_time: int) -> dict[str, TreeEnt
             parent = entry
         else:
             above, _, name = path.rpartition("/")
-            if not path.startswith("/") or name in ("", ".", "..") or "\0" in path:
+            if not path.startswith("/") or above == "/" or name in ("", ".", "..") or "\0" in path:
                 raise BadInput("not a canonical path", where=_who(entry))
             if len(os.fsencode(name)) > format.NAME_MAX:
                 raise BadInput(f"name longer than {format.NAME_MAX} bytes", where=_who(entry))

@@ -266,7 +266,12 @@ def _write_image(
                             source = -1
                         source_path = run.object.path
                         source = os.open(source_path, os.O_RDONLY | os.O_CLOEXEC)
-                    copy_range(source, run.start * BLOCK, target, run.target * BLOCK, run.count * BLOCK)
+                    try:
+                        copy_range(source, run.start * BLOCK, target, run.target * BLOCK, run.count * BLOCK)
+                    except EOFError as error:
+                        raise BedplateError(
+                            "a cached object is cut short", where=str(source_path), remedy="delete it and build again"
+                        ) from error
             finally:
                 if source >= 0:
                     os.close(source)

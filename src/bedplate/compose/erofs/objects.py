@@ -328,6 +328,7 @@ def _split(
                     index[:0] = head
                     trailer = _TRAILER.pack(_MAGIC, done * format.BLOCK, len(index), hashlib.sha256(index).digest())
                     os.pwrite(out.fileno(), bytes(index) + trailer, done * format.BLOCK)
+                    os.fsync(out.fileno())  # later builds trust what they find here
                     Path(out.name).rename(target)
                 except BaseException:
                     Path(out.name).unlink(missing_ok=True)
