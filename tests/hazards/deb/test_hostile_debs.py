@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -159,3 +160,23 @@ def test_conffile_outside_of_the_tree(tmp_path: Path) -> None:
     _, path = Deb(control_files={"conffiles": b"/etc/../../passwd\n"}).write(tmp_path)
     with pytest.raises(BadInput, match="its conffiles name"):
         DebPackage.open(path)
+
+
+@pytest.mark.parametrize("compression", sorted(COMPRESSORS))
+def test_random_damage_is_a_plain_error_or_no_damage(tmp_path: Path, compression: str) -> None:
+    items = (folder("./etc/"), file("./etc/a", b"x" * 3000), link("./l", "etc/a"), hard("./h", "./etc/a"))
+    good = Deb(compression=compression, control_files={"conffiles": b"/etc/a\n"}).having(*items).bytes()
+    chance = random.Random(compression)
+    path = tmp_path / "random_damage.deb"
+    for _ in range(60):
+        data = bytearray(good)
+        position = chance.randrange(len(data))
+        if chance.random() < 0.7:
+            data[position] = chance.randrange(256)
+        else:
+            del data[position : position + chance.randint(1, 600)]
+        path.write_bytes(data)
+        try:
+            list(DebPackage.open(path).payload())
+        except BadInput as error:
+            assert error.where == path.name

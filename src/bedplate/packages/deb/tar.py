@@ -159,10 +159,9 @@ class TarReader:
         if raw[0] & 0x80:
             return int.from_bytes(raw, "big") & ((1 << (8 * len(raw) - 1)) - 1)
         text = raw.strip(b" \0")
-        try:
-            return int(text, 8) if text else 0
-        except ValueError as error:
-            raise self._bad("a number in an archive header is damaged") from error
+        if text.strip(b"01234567"):
+            raise self._bad("a number in an archive header is damaged")
+        return int(text, 8) if text else 0
 
     def _bad(self, reason: str) -> BadInput:
         return bad_package(self._where, reason)
