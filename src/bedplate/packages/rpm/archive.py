@@ -74,11 +74,21 @@ def _open_zstd(raw: DigestingReader) -> _Readable:
     return decoder.stream_reader(cast(BinaryIO, raw), read_size=COPY_SIZE, read_across_frames=True)
 
 
+class _PlainReader:
+    # A payload that is not compressed at all; rpm's default, gzip, reads such data as it is.
+    def __init__(self, raw: DigestingReader) -> None:
+        self._raw = raw
+
+    def read(self, size: int = COPY_SIZE, /) -> bytes:
+        return self._raw.read(size)
+
+
 _DECODERS: dict[str, Callable[[DigestingReader], _Readable]] = {
     "zstd": _open_zstd,
     "xz": _LzmaReader,
     "lzma": _LzmaReader,
     "gzip": lambda raw: gzip.GzipFile(fileobj=cast(BinaryIO, raw), mode="rb"),
+    "none": _PlainReader,
     "bzip2": lambda raw: bz2.BZ2File(cast(BinaryIO, raw)),
 }
 _DECODE_ERRORS = (zstandard.ZstdError, lzma.LZMAError, zlib.error, gzip.BadGzipFile, EOFError, OSError)

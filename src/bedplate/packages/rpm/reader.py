@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from io import BufferedReader
 from pathlib import Path
 
 from bedplate.model.errors import BadInput, BedplateError
@@ -139,8 +140,8 @@ class RpmPackage:
         try:
             with self.path.open("rb") as stream:
                 stream.seek(self._container.payload_offset)
+                compressor = header.text(Tag.PAYLOAD_COMPRESSOR) or _default_compressor(stream)
                 raw = DigestingReader(stream)
-                compressor = header.text(Tag.PAYLOAD_COMPRESSOR, "gzip")
                 archive = Archive(raw, compressor, archive_limit(self._files), where)
                 yield from read_members(archive, self._files, wanted, where)
                 self._check_payload(raw.drain())
@@ -158,7 +159,12 @@ class RpmPackage:
 
     def _check_payload(self, digest: str) -> None:
         known = self.header.texts(Tag.PAYLOAD_DIGEST)
-        if known and self.header.number(Tag.PAYLOAD_DIGEST_ALGORITHM) != HashAlgorithm.SHA256:
+        if known and self.header.number(Tag.PAYLOAD_DIGEST_ALGORITHM, HashAlgorithm.SHA256) != HashAlgorithm.SHA256:
             raise BadInput("the payload digest is not SHA-256", where=self._where)
         if known and known[0] != digest:
             raise BadInput("the payload does not have the digest it must have", where=self._where, remedy=REMEDY)
+
+
+def _default_compressor(stream: BufferedReader) -> str:
+    magic = stream.peek(4)[:4]
+    return "none" if magic == b"0707" else "gzip"

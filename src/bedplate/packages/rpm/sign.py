@@ -176,7 +176,7 @@ def _check_payload(container: Container, where: str, each: Callable[[bytes], Non
             digest.update(block)
             each(block)
     known = header.texts(Tag.PAYLOAD_DIGEST)
-    if not known or header.number(Tag.PAYLOAD_DIGEST_ALGORITHM) != HashAlgorithm.SHA256:
+    if not known or header.number(Tag.PAYLOAD_DIGEST_ALGORITHM, HashAlgorithm.SHA256) != HashAlgorithm.SHA256:
         raise BadInput("the header holds no SHA-256 digest of the payload", where=where, remedy=REMEDY)
     if digest.hexdigest() != known[0]:
         raise BadInput("the payload does not have the digest it must have", where=where, remedy=REMEDY)

@@ -48,7 +48,7 @@ def foreign(toolbox: Toolbox, tmp_path: Path, request: pytest.FixtureRequest) ->
     return RpmPackage.open(path)
 
 
-@pytest.mark.parametrize("foreign", ["w19.zstdio", "w6.xzdio", "w9.gzdio", "w9.bzdio"], indirect=True)
+@pytest.mark.parametrize("foreign", ["w19.zstdio", "w6.xzdio", "w9.gzdio", "w9.bzdio", "w.ufdio"], indirect=True)
 def test_every_payload_compression_is_read(foreign: RpmPackage) -> None:
     assert {entry.path: data for entry, data in foreign.read(lambda path: True)} == CONTENT
 
