@@ -24,7 +24,7 @@ After=sysinit.target
 [Service]
 Type=exec
 ImportCredential=bedplate.report
-ExecStart=/bin/bash ${CREDENTIALS_DIRECTORY}/bedplate.report
+ExecStart=/bin/bash %d/bedplate.report
 StandardOutput=null
 StandardError=journal
 """

@@ -88,6 +88,15 @@ def require_signature(data: bytes, certificates: Sequence[bytes], where: str) ->
     )
 
 
+def unsigned_bytes(data: bytes, where: str = "EFI program") -> bytes:
+    """A program as if never signed, see :meth:`bedplate.trust.pe.PeFile.unsigned`.
+
+    Raises:
+        BadInput: not an EFI program.
+    """
+    return parse_pe(data, where).unsigned()
+
+
 def _bad(problem: str) -> Signature:
     return Signature("", "", False, b"", problem)
 
