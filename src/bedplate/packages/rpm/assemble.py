@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileEntry, FileFlag, FileKind
 from bedplate.packages.rpm.dependency import (
     Dependency,
+    account_provides,
     membership_requires,
     owner_requires,
     parse_all,
@@ -79,6 +80,8 @@ TRIGGER_TAGS = {
     ),
 }
 """Tags of each family of triggers: scripts, interpreters, names, versions, flags, index, and priorities."""
+_ACCOUNT_FILES = ("/etc/passwd", "/etc/group")
+_SYSUSERS = "/usr/lib/sysusers.d/"
 _LINK_SIZE_LIMIT = 4095
 
 
@@ -124,6 +127,13 @@ def normalise(entry: FileEntry) -> FileEntry:
     return entry if entry.kind is FileKind.FILE else replace(entry, size=0, sha256="")
 
 
+def names_accounts(entry: FileEntry) -> bool:
+    """Whether rpm's generators read users and groups from this file."""
+    if entry.kind is not FileKind.FILE or entry.flags & FileFlag.GHOST:
+        return False
+    return entry.path in _ACCOUNT_FILES or (entry.path.startswith(_SYSUSERS) and entry.path.endswith(".conf"))
+
+
 def main_entries(
     spec: PackageSpec,
     layout: Layout,
@@ -131,14 +141,15 @@ def main_entries(
     colours: Mapping[str, int],
     payload: PayloadDigests,
     payload_level: int,
-    sysusers: Sequence[str],
+    accounts: Mapping[str, str],
 ) -> dict[int, Entry]:
     """Every entry of the main header.
 
     Args:
         digests: Hex SHA-256 of each regular file in the payload, by path. Their values do not change the header's
             size, so a header made with placeholders is as long as the final one; likewise ``colours`` and ``payload``.
-        sysusers: Texts of the package's sysusers.d files.
+        accounts: Path and text of each of the package's files that rpm reads users and groups from
+            (:func:`names_accounts`).
     """
     nevra = spec.nevra
     entries: dict[int, Entry] = {
@@ -184,7 +195,7 @@ def main_entries(
         entries |= _file_entries(layout, digests, colours)
     entries |= _script_entries(spec)
     entries |= _trigger_entries(spec)
-    entries |= _dependency_entries(spec, layout, sysusers)
+    entries |= _dependency_entries(spec, layout, accounts)
     return entries
 
 
@@ -262,7 +273,7 @@ def _trigger_entries(spec: PackageSpec) -> dict[int, Entry]:
     return entries
 
 
-def _dependency_entries(spec: PackageSpec, layout: Layout, sysusers: Sequence[str]) -> dict[int, Entry]:
+def _dependency_entries(spec: PackageSpec, layout: Layout, accounts: Mapping[str, str]) -> dict[int, Entry]:
     evr = str(spec.nevra.evr)
     provides = parse_all(spec.provides)
     requires = parse_all(spec.requires)
@@ -274,9 +285,12 @@ def _dependency_entries(spec: PackageSpec, layout: Layout, sysusers: Sequence[st
         config = Dependency(f"config({spec.nevra.name})", Sense.EQUAL | Sense.CONFIG, evr)
         provides.add(config)
         requires.add(config)
-    for text in sysusers:
-        provides |= sysusers_provides(text)
-        requires |= membership_requires(text)
+    for path, text in accounts.items():
+        if path in _ACCOUNT_FILES:
+            provides |= account_provides(text)
+        else:
+            provides |= sysusers_provides(text)
+            requires |= membership_requires(text)
     requires |= owner_requires({entry.user for entry in layout.files}, {entry.group for entry in layout.files})
     requires |= _interpreters(spec)
     others = {

@@ -102,6 +102,14 @@ def sysusers_provides(text: str) -> set[Dependency]:
     return found
 
 
+def account_provides(text: str) -> set[Dependency]:
+    """What rpm 4.20 makes of a package's own passwd(5) or group(5) file: ``user(…)`` or ``group(…)`` for each line."""
+    kinds = {7: "user", 4: "group"}
+    lines = [line.split(":") for line in text.splitlines()]
+    known = [(kinds[len(fields)], fields[0]) for fields in lines if len(fields) in kinds]
+    return {Dependency(f"{kind}({name})", Sense.FIND_PROVIDES) for kind, name in known}
+
+
 def membership_requires(text: str) -> set[Dependency]:
     """``user(NAME)`` and ``group(NAME)`` that the ``m`` lines of a sysusers.d(5) file need, as rpm's generator does."""
     found: set[Dependency] = set()

@@ -11,7 +11,7 @@ from bedplate.model.errors import BadInput
 from bedplate.model.package import FileEntry, FileFlag, FileKind, Nevra, Script, SourceRef
 
 Contents = Callable[[FileEntry], Iterable[bytes | memoryview]]
-"""Gives the content of a regular file in pieces. Called once for each link group; twice for sysusers.d files."""
+"""Gives the content of a regular file in pieces. Called once for each link group; twice for files that name users."""
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*\Z")
 _VERSION = re.compile(r"[A-Za-z0-9._+~^]+\Z")

@@ -31,15 +31,14 @@ from bedplate.packages.rpm.payload import (
 from bedplate.packages.rpm.spec import Contents, PackageSpec, check_spec
 from bedplate.packages.rpm.tags import LEAD_MAGIC, SigTag, Tag
 
-WRITER_VERSION = f"1 zstd-{'.'.join(str(part) for part in zstandard.ZSTD_VERSION)}"
+WRITER_VERSION = f"2 zstd-{'.'.join(str(part) for part in zstandard.ZSTD_VERSION)}"
 """Changes whenever the same input would give other bytes: part of the key under which finished RPMs are cached."""
 
 COMPRESSION_LEVEL = 3
 _PLACEHOLDER = "0" * 64
 _COPY = 1 << 20
 _EXECUTABLE = 0o111
-_SYSUSERS = "/usr/lib/sysusers.d/"
-_MAX_SYSUSERS = 1 << 20
+_MAX_ACCOUNTS = 1 << 20
 _LEAD = struct.Struct(">4sBBHH66sHH16x")
 _LEAD_ARCH = {"x86_64": 1, "i686": 1, "aarch64": 19, "noarch": 255}
 
@@ -77,13 +76,13 @@ def write_rpm(spec: PackageSpec, contents: Contents, out: Path, *, compression: 
     files = tuple(assemble.normalise(entry) for entry in check_spec(spec))
     layout = assemble.make_layout(files)
     members = _plan_members(layout)
-    sysusers = [_read_small(entry, contents) for entry in files if _is_sysusers(entry)]
+    accounts = {entry.path: _read_small(entry, contents) for entry in files if assemble.names_accounts(entry)}
     plain = archive_size((member.header for member in members), (member.size for member in members))
     digests = {entry.path: _PLACEHOLDER for entry in files if _has_digest(entry)}
 
     def header(known: dict[str, str], colours: dict[str, int], payload: PayloadDigests) -> bytes:
         return encode_header(
-            assemble.main_entries(spec, layout, known, colours, payload, compression, sysusers), Tag.REGION
+            assemble.main_entries(spec, layout, known, colours, payload, compression, accounts), Tag.REGION
         )
 
     empty = PayloadDigests(_PLACEHOLDER, 0, _PLACEHOLDER, plain)
@@ -201,13 +200,9 @@ def _colour(magic: bytes) -> int:
     return magic[4] if magic[:4] == b"\x7fELF" and magic[4:5] in (b"\x01", b"\x02") else 0
 
 
-def _is_sysusers(entry: FileEntry) -> bool:
-    return _has_digest(entry) and entry.path.startswith(_SYSUSERS) and entry.path.endswith(".conf")
-
-
 def _read_small(entry: FileEntry, contents: Contents) -> str:
-    if entry.size > _MAX_SYSUSERS:
-        raise BadInput(f"{entry.path} is too long for a sysusers.d file")
+    if entry.size > _MAX_ACCOUNTS:
+        raise BadInput(f"{entry.path} is too long for a list of users")
     return b"".join(contents(entry)).decode(errors="replace")
 
 

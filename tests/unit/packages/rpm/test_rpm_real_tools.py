@@ -21,7 +21,7 @@ from bedplate.packages.rpm.tags import Tag
 from bedplate.packages.rpm.writer import write_rpm
 from bedplate.packages.rpmdb import make_rpmdb
 from bedplate.toolchain.run import Toolbox
-from support.packages import CONTENT, DEMO_FILES, TIME, TestKey, contents_of, demo_spec, write_demo
+from support.packages import CONTENT, DEMO_FILES, TIME, TestKey, contents_of, demo_spec, regular, write_demo
 from support.rpmbuild import build
 
 pytestmark = pytest.mark.tools
@@ -234,7 +234,12 @@ def test_rpmbuild_makes_the_same_package(toolbox: Toolbox, tmp_path: Path, name:
         # The owner of a file is also in a membership line of the package's own sysusers.d file.
         kept = [entry for entry in DEMO_FILES if not entry.flags & FileFlag.GHOST]
         entries = [replace(entry, user="root" if entry.target else "_demo") for entry in kept]
-        contents = dict(CONTENT)
+        contents = {
+            **CONTENT,
+            "/etc/passwd": b"root:x:0:0:root:/root:/bin/sh\nbin:x:2:2::/bin:/sbin/nologin\n",
+            "/etc/group": b"root:x:0:\naudio:x:29:bin\n",
+        }
+        entries += [regular(path, contents[path]) for path in ("/etc/passwd", "/etc/group")]
     assert entries
     if name in ("coreutils", "mount"):
         entries = _with_links(entries, contents)
