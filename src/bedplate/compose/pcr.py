@@ -1,7 +1,7 @@
 """PCR 11: what a unified kernel image measures into it, and the signed policy that lets a TPM open secrets for it.
 
-Sources: systemd-stub(7), systemd-measure(1); TPM 2.0 Library part 3, TPM2_PolicyPCR. The text of a signature is the JSON
-that systemd reads from /run/systemd/tpm2-pcr-signature.json.
+Sources: systemd-stub(7), systemd-measure(1); TPM 2.0 Library part 3, TPM2_PolicyPCR. The text of a signature is the
+JSON that systemd reads from /run/systemd/tpm2-pcr-signature.json.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The unified kernel image: kernel, initrd, command line and their measurements in one EFI program.
 
-Sources: the UAPI group's UKI specification, systemd-stub(7). The unsigned bytes are a pure function of the inputs and the
-PCR key's (deterministic) signature; the Secure Boot signature holds a time and is attached as a step of its own.
+Sources: the UAPI group's UKI specification, systemd-stub(7). The unsigned bytes are a pure function of the inputs and
+the PCR key's (deterministic) signature; the Secure Boot signature holds a time and is attached as a step of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from bedplate.toolchain.run import Toolbox
 
 STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
-BOOT_TRIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +91,3 @@ def sign_efi(toolbox: Toolbox, unsigned: Path, key: Path, certificate: Path, sig
         ToolError: sbsign failed.
     """
     toolbox.run("sbsign", "--key", key, "--cert", certificate, "--output", signed, unsigned)
-
-
-def uki_name(image_id: str, version: str) -> str:
-    """The file name on the ESP: counted, so that a version that never comes up is tried three times and left."""
-    return f"{image_id}_{version}+{BOOT_TRIES}.efi"
