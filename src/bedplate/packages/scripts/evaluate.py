@@ -14,6 +14,7 @@ from bedplate.packages.scripts import syntax
 from bedplate.packages.scripts.claims import Claim, Judgement, Kind, Unknown
 from bedplate.packages.scripts.conditions import Tri, both, either, matches_pattern, negate
 from bedplate.packages.scripts.kinds import Call, Outcome, judge, judge_redirect, safe_assignment
+from bedplate.packages.scripts.names import local_names, names_in
 from bedplate.packages.scripts.shell import as_assignment
 from bedplate.packages.scripts.state import Field, State, expand, expand_known_start, merge, text_of
 from bedplate.packages.scripts.syntax import Literal, Sequence, Simple, Word
@@ -148,7 +149,7 @@ class _Run:
             case syntax.Redirected():
                 for redirect in command.redirects:
                     state = self._redirect(redirect, state)
-                return self._command(command.command, state)
+                return self._perhaps_behind(command, self._command(command.command, state), state)
 
     def _if(self, command: syntax.If, state: State) -> tuple[Tri, State | None]:
         result: State | None = None
@@ -239,11 +240,15 @@ class _Run:
         if exact and not fields:
             self._judgements.add(command, Unknown("a command that is empty here"))
             return None, state
-        status, after = self._call(command, Call(fields, exact, state), state)
+        return self._perhaps_behind(command, self._call(command, Call(fields, exact, state), state), state)
+
+    def _perhaps_behind(
+        self, command: Simple | syntax.Redirected, result: tuple[Tri, State | None], state: State
+    ) -> tuple[Tri, State | None]:
+        """``result``, or, where ``&>`` puts the command into the background, also the state without it."""
         if any(redirect.op == "&>" for redirect in command.redirects):
-            # Where this puts the command into the background, neither its status nor an exit in it matters.
-            return None, merge(after, state.forget(self._assigned((command,))))
-        return status, after
+            return None, merge(result[1], state)
+        return result
 
     def _assignments(self, command: Simple, state: State) -> tuple[Tri, State | None]:
         for assignment in command.assignments:
@@ -308,15 +313,7 @@ class _Run:
         after = merge(ended, frame.returned)
         if after is None:
             return None
-        return replace(after.forget(self._locals(function)), positional=state.positional)
-
-    def _locals(self, function: syntax.Function) -> frozenset[str] | None:
-        """Names that ``function`` may make local: they have their old values again behind it. None for "any"."""
-        inside = tuple(syntax.commands(_as_sequence(function.body)))
-        if not any(isinstance(one, Simple) and one.words and one.words[0].literal() == "local" for one in inside):
-            return frozenset()
-        names = self._names_in((function.body,)) - {"@"}
-        return None if "" in names else names
+        return replace(after.forget(local_names(function)), positional=state.positional)
 
     def _apply(self, outcome: Outcome, state: State) -> tuple[Tri, State | None]:
         """The state behind a built-in or program."""
@@ -364,48 +361,12 @@ class _Run:
         """Names that ``nodes`` may assign, with those any function of the script may assign; None for "any"."""
         names: set[str] = set()
         if self._function_names is None:
-            self._function_names = self._names_in(
+            self._function_names = names_in(
                 command for command in syntax.commands(self._script) if isinstance(command, syntax.Function)
             )
         names |= self._function_names
-        names |= self._names_in(nodes)
+        names |= names_in(nodes)
         return None if "" in names else frozenset(names)
-
-    def _names_in(self, nodes: Iterable[syntax.Command | Sequence]) -> frozenset[str]:
-        names: set[str] = set()
-        for node in nodes:
-            sequence = node if isinstance(node, Sequence) else _as_sequence(node)
-            for command in syntax.commands(sequence):
-                names |= _assigned_by(command)
-        return frozenset(names)
-
-
-def _as_sequence(command: syntax.Command) -> Sequence:
-    return Sequence((syntax.AndOr(syntax.Pipeline((command,), negated=False), (), background=False),))
-
-
-def _assigned_by(command: syntax.Command) -> set[str]:
-    """Names that one command assigns itself; "" stands for any name, "@" for the positional parameters."""
-    names: set[str] = set()
-    for word in syntax.words_of(command):
-        names |= syntax.expansion_assigns(word.parts)
-    if isinstance(command, syntax.For):
-        names.add(command.name)
-    if not isinstance(command, Simple):
-        return names
-    names |= {assignment.name for assignment in command.assignments}
-    first = command.words[0].literal() if command.words else ""
-    if first in ("shift", "set"):
-        names.add("@")
-    elif first is None or first in (".", "eval", "source", "getopts", "command", "builtin"):
-        names.add("")
-    elif first in ("read", "export", "local", "readonly", "unset", "declare", "typeset"):
-        for word in command.words[1:]:
-            head = word.parts[0] if word.parts else None
-            names.add(head.text.split("=")[0] if isinstance(head, Literal) else "")
-    elif first.startswith("db_"):
-        names.add("RET")
-    return names
 
 
 def _matches(subject: Field, pattern: Word, state: State) -> Tri:

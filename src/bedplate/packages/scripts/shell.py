@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 
 from bedplate.packages.scripts.heredocs import HereDocument
+from bedplate.packages.scripts.redirects import RedirectScanner, settled
 from bedplate.packages.scripts.syntax import (
     AndOr,
     Assignment,
@@ -29,7 +30,7 @@ from bedplate.packages.scripts.syntax import (
     While,
     Word,
 )
-from bedplate.packages.scripts.words import NotUnderstoodError, WordScanner
+from bedplate.packages.scripts.words import NotUnderstoodError
 
 __all__ = ["NotUnderstoodError", "as_assignment", "parse"]
 
@@ -37,13 +38,9 @@ MAX_TEXT = 1 << 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=")
 _KEYWORD = re.compile(r"[a-z{}!\[]+(?=[ \t\n;&|<>()]|\Z)")
-_REDIRECT = re.compile(r"[0-9]*(?=[<>])")
-_BOTH_TO_NULL = re.compile(r"&>[ \t]*/dev/null(?=[ \t\n;&|)]|\Z)")
 _CLOSERS = frozenset({"then", "elif", "else", "fi", "do", "done", "esac", "}"})
 _RESERVED = _CLOSERS | {"if", "while", "until", "for", "case", "in", "{", "!"}
 _BASH_KEYWORDS = frozenset({"function", "select", "[[", "coproc", "time"})
-_REDIRECT_OPS = ("<<-", "<<", ">>", "<&", ">&", "<>", ">|", "<", ">")
-_FOREIGN = ("<<<", "<(", ">(", "&>", "|&", ";&", ";;&")
 
 
 def parse(text: str) -> Sequence:
@@ -61,18 +58,14 @@ def parse(text: str) -> Sequence:
     return parser.script()
 
 
-class _Parser(WordScanner):
-    def __init__(self, text: str, first_line: int, depth: int) -> None:
-        super().__init__(text, first_line, depth)
-        self._pending: list[HereDocument] = []
-
+class _Parser(RedirectScanner):
     # -- whole scripts ---------------------------------------------------------------------------------------------
 
     def script(self) -> Sequence:
         sequence = self._sequence()
         if self.pos < len(self.text):
             raise self.fail(f"unexpected {self.peek(10)!r}")
-        if self._pending:
+        if self.pending:
             raise self.fail("here-document without its end")
         return sequence
 
@@ -80,68 +73,35 @@ class _Parser(WordScanner):
         return _Parser(text, line, self.depth + 1)
 
     def parse_until_paren(self) -> Sequence:
-        outer, self._pending = self._pending, []
+        outer, self.pending = self.pending, []
         sequence = self._sequence()
-        if self.peek() != ")" or self._pending:
+        if self.peek() != ")" or self.pending:
             raise self.fail("( without its )")
-        self._pending = outer
+        self.pending = outer
         self.pos += 1
         return sequence
-
-    # -- blanks, comments, here-documents --------------------------------------------------------------------------
-
-    def _blanks(self) -> None:
-        text = self.text
-        while self.pos < len(text):
-            char = text[self.pos]
-            if char in " \t":
-                self.pos += 1
-            elif char == "\\" and text.startswith("\\\n", self.pos):
-                self.pos += 2
-            elif char == "#":
-                end = text.find("\n", self.pos)
-                self.pos = len(text) if end < 0 else end
-            else:
-                return
-
-    def _newlines(self) -> None:
-        self._blanks()
-        while self.peek() == "\n":
-            self.pos += 1
-            self._read_here_documents()
-            self._blanks()
-
-    def _read_here_documents(self) -> None:
-        pending, self._pending = self._pending, []
-        for document in pending:
-            document.read(self)
 
     # -- lists -----------------------------------------------------------------------------------------------------
 
     def _sequence(self) -> Sequence:
         items: list[AndOr] = []
-        self._newlines()
+        self.newlines()
         while not self._at_end_of_list():
             items.append(self._and_or())
-            self._blanks()
+            self.blanks()
             if self.peek() in (";", "&") and self.peek(2) not in (";;", "&&"):
-                self._refuse_foreign()
+                self.refuse_foreign()
                 if self.peek() == "&":
                     last = items[-1]
                     items[-1] = AndOr(last.first, last.rest, background=True)
                 self.pos += 1
             elif self.peek() != "\n" and not self._at_end_of_list():
                 raise self.fail(f"unexpected {self.peek(10)!r}")
-            self._newlines()
+            self.newlines()
         return Sequence(tuple(items))
 
     def _at_end_of_list(self) -> bool:
         return not self.peek() or self.peek() == ")" or self.peek(2) == ";;" or self._reserved() in _CLOSERS
-
-    def _refuse_foreign(self) -> None:
-        for operator in _FOREIGN:
-            if self.text.startswith(operator, self.pos):
-                raise self.fail(f"{operator} is not POSIX shell")
 
     def _reserved(self) -> str:
         """The unquoted word at this position, if it could be a reserved word; nothing is stepped over."""
@@ -149,7 +109,7 @@ class _Parser(WordScanner):
         return found.group() if found else ""
 
     def _expect(self, keyword: str) -> None:
-        self._newlines()
+        self.newlines()
         if self._reserved() != keyword:
             raise self.fail(f"expected {keyword!r}, found {self.peek(10)!r}")
         self.pos += len(keyword)
@@ -158,29 +118,29 @@ class _Parser(WordScanner):
         first = self._pipeline()
         rest: list[tuple[str, Pipeline]] = []
         while True:
-            self._blanks()
+            self.blanks()
             operator = self.peek(2)
             if operator not in ("&&", "||"):
                 return AndOr(first, tuple(rest), background=False)
             self.pos += 2
-            self._newlines()
+            self.newlines()
             rest.append((operator, self._pipeline()))
 
     def _pipeline(self) -> Pipeline:
         negated = False
-        self._blanks()
+        self.blanks()
         if self._reserved() == "!":
             negated = True
             self.pos += 1
-            self._blanks()
+            self.blanks()
         commands = [self._command()]
         while True:
-            self._blanks()
+            self.blanks()
             if self.peek() != "|" or self.peek(2) == "||":
                 return Pipeline(tuple(commands), negated)
-            self._refuse_foreign()
+            self.refuse_foreign()
             self.pos += 1
-            self._newlines()
+            self.newlines()
             commands.append(self._command())
 
     # -- commands --------------------------------------------------------------------------------------------------
@@ -195,7 +155,7 @@ class _Parser(WordScanner):
 
     def _compound(self) -> Command | None:
         compound: Command
-        self._blanks()
+        self.blanks()
         if self.peek() == "(":
             if self.peek(2) == "((":
                 raise self.fail("(( is read differently by different shells")
@@ -216,7 +176,7 @@ class _Parser(WordScanner):
             if method is None:
                 return None
             compound = method()
-        redirects = self._redirects()
+        redirects = self.redirects()
         return Redirected(compound, redirects) if redirects else compound
 
     def _body(self) -> Sequence:
@@ -259,21 +219,21 @@ class _Parser(WordScanner):
     def _for(self) -> Command:
         line = self.line
         self.pos += 3
-        self._blanks()
+        self.blanks()
         name = self.word().literal()
         if name is None or not _NAME.match(name):
             raise self.fail("for without a variable name")
-        self._newlines()
+        self.newlines()
         words: list[Word] | None = None
         if self._reserved() == "in":
             self.pos += 2
             words = []
-            self._blanks()
+            self.blanks()
             while (char := self.peek()) and char not in ";\n":
                 if char in "|&<>()":
                     raise self.fail(f"unexpected {char!r} in the words of for")
                 words.append(self.word())
-                self._blanks()
+                self.blanks()
         if self.peek() == ";":
             self.pos += 1
         self._expect("do")
@@ -284,21 +244,21 @@ class _Parser(WordScanner):
     def _case(self) -> Command:
         line = self.line
         self.pos += 4
-        self._blanks()
+        self.blanks()
         subject = self.word()
         self._expect("in")
         items: list[tuple[tuple[Word, ...], Sequence]] = []
-        self._newlines()
+        self.newlines()
         while self._reserved() != "esac":
             patterns = self._patterns()
             body = self._sequence()
             items.append((patterns, body))
             if self.peek(2) == ";;":
-                self._refuse_foreign()
+                self.refuse_foreign()
                 self.pos += 2
             elif self._reserved() != "esac":
                 raise self.fail("a case item without ;;")
-            self._newlines()
+            self.newlines()
         self.pos += 4
         return Case(subject, tuple(items), line)
 
@@ -307,11 +267,11 @@ class _Parser(WordScanner):
             self.pos += 1
         patterns: list[Word] = []
         while True:
-            self._blanks()
+            self.blanks()
             if not self.peek() or self.peek() in "\n;&<>()|":
                 raise self.fail("a case item without a pattern")
             patterns.append(self.word())
-            self._blanks()
+            self.blanks()
             separator = self.peek()
             self.pos += 1
             if separator == ")":
@@ -326,15 +286,15 @@ class _Parser(WordScanner):
         redirects: list[Redirect | HereDocument] = []
         last = first
         while True:
-            self._blanks()
+            self.blanks()
             char = self.peek()
-            redirect = self._redirect()
+            redirect = self.redirect()
             if redirect is not None:
                 redirects.append(redirect)
             elif char == "(" and len(words) == 1 and not assignments and not redirects:
                 return self._function(words[0], first)
             elif not char or char in "\n|&;)":
-                self._refuse_foreign()
+                self.refuse_foreign()
                 break
             elif char == "(":
                 raise self.fail("unexpected (")
@@ -348,110 +308,27 @@ class _Parser(WordScanner):
             last = self.line
         if not (assignments or words or redirects):
             raise self.fail(f"expected a command, found {self.peek(10)!r}")
-        simple = _Lazy(tuple(assignments), tuple(words), redirects, first, last)
-        return self._finish(simple)
-
-    def _finish(self, lazy: _Lazy) -> Simple:
-        """Read the here-documents of a command now, by looking ahead to the lines behind this one."""
-        documents = [redirect for redirect in lazy.redirects if isinstance(redirect, HereDocument)]
+        documents = [redirect for redirect in redirects if isinstance(redirect, HereDocument)]
         if documents and self.line != documents[0].line:
             raise self.fail("a here-document whose line goes on in the next")
-        if lazy.words and lazy.words[0].literal() in _RESERVED:
-            raise NotUnderstoodError("a reserved word as a command", lazy.first)
+        if words and words[0].literal() in _RESERVED:
+            raise NotUnderstoodError("a reserved word as a command", first)
         if documents:
-            self._look_ahead(documents)
-        return Simple(lazy.assignments, lazy.words, _settled(lazy.redirects), lazy.first, lazy.last)
-
-    def _look_ahead(self, documents: list[HereDocument]) -> None:
-        # A body starts behind the newline that ends the line of its operator, after the bodies asked for before it.
-        # What follows on the operator's own line may hold quotes that span lines; then the start is not certain.
-        end = self.text.find("\n", self.pos)
-        rest = self.text[self.pos : end if end >= 0 else len(self.text)]
-        if end < 0:
-            raise self.fail("here-document without its end")
-        if any(char in rest for char in "'\"`\\$"):
-            raise self.fail("quotes behind a here-document on its line")
-        here, self.pos = self.pos, end + 1
-        for document in self._pending:
-            document.read(self)
-        for document in documents:
-            document.read(self)
-        self.pos = here
-        self._pending.extend(documents)
+            self.look_ahead(documents)
+        return Simple(tuple(assignments), tuple(words), settled(redirects), first, last)
 
     def _function(self, name_word: Word, first: int) -> Command:
         name = name_word.literal()
         self.pos += 1
-        self._blanks()
+        self.blanks()
         if name is None or not _NAME.match(name) or self.peek() != ")":
             raise self.fail("unexpected (")
         self.pos += 1
-        self._newlines()
+        self.newlines()
         body = self._compound()
         if body is None:
             raise self.fail("a function without a compound body")
         return Function(name, body, first)
-
-    # -- redirections ----------------------------------------------------------------------------------------------
-
-    def _redirects(self) -> tuple[Redirect, ...]:
-        found: list[Redirect | HereDocument] = []
-        while True:
-            self._blanks()
-            redirect = self._redirect()
-            if redirect is None:
-                break
-            found.append(redirect)
-        documents = [redirect for redirect in found if isinstance(redirect, HereDocument)]
-        if documents:
-            self._look_ahead(documents)
-        return _settled(found)
-
-    def _redirect(self) -> Redirect | HereDocument | None:
-        both = _BOTH_TO_NULL.match(self.text, self.pos)
-        if both:
-            # bash: both streams to /dev/null. POSIX: in the background, and an empty redirection. See the evaluation.
-            self.pos = both.end()
-            return Redirect("&>", Word((Literal("/dev/null", quoted=False),)), self.line, self.line)
-        found = _REDIRECT.match(self.text, self.pos)
-        if not found or found.end() >= len(self.text):
-            return None
-        self.pos = found.end()
-        self._refuse_foreign()
-        operator = next(op for op in _REDIRECT_OPS if self.text.startswith(op, self.pos))
-        self.pos += len(operator)
-        first = self.line
-        self._blanks()
-        if not self.peek() or self.peek() in "\n|&;<>()":
-            raise self.fail("a redirection without a target")
-        target = self.word()
-        if operator in ("<<", "<<-"):
-            return HereDocument(target, operator == "<<-", self.line)
-        return Redirect(operator, target, first, self.line)
-
-
-class _Lazy:
-    """A simple command whose here-documents are still to be read."""
-
-    def __init__(
-        self,
-        assignments: tuple[Assignment, ...],
-        words: tuple[Word, ...],
-        redirects: list[Redirect | HereDocument],
-        first: int,
-        last: int,
-    ) -> None:
-        self.assignments, self.words, self.redirects = assignments, words, redirects
-        self.first, self.last = first, last
-
-
-def _settled(redirects: list[Redirect | HereDocument]) -> tuple[Redirect, ...]:
-    result: list[Redirect] = []
-    for redirect in redirects:
-        body = redirect.body if isinstance(redirect, HereDocument) else redirect
-        assert body is not None
-        result.append(body)
-    return tuple(result)
 
 
 def as_assignment(word: Word) -> Assignment | None:
