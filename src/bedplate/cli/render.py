@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bedplate.cli.console import human_bytes
 
 if TYPE_CHECKING:
     from bedplate.emulator.report import BootReport
-    from bedplate.model.image import ImageManifest
+    from bedplate.flows.build import BuildOutcome
 
 _VAR = {
     "encrypted": "encrypted, its key sealed to the TPM",
@@ -43,19 +43,34 @@ def report_text(report: BootReport) -> str:
     rows.append(("listening", ", ".join(listening) or "nothing"))
     if report.journal_errors:
         rows.append(("journal", f"{len(report.journal_errors)} errors, the first: {report.journal_errors[0]}"))
-    return "\n".join(f"{name:13} {value}" for name, value in rows)
+    return "\n".join(f"{name:20} {value}" for name, value in rows)
 
 
-def image_text(manifest: ImageManifest) -> str:
+def image_text(outcome: BuildOutcome) -> str:
     """What a build made."""
+    build = outcome.build
     rows = [
-        ("image", f"{manifest.distribution} {manifest.track} {manifest.version}, {manifest.packages} packages"),
-        ("root hash", manifest.root_hash),
+        ("image", f"{build.track} {build.version}, {build.package_count} packages"),
+        ("root hash", build.root_hash),
+        *((artefact.name, human_bytes(artefact.bytes)) for artefact in build.artefacts),
+        ("directory", str(outcome.directory)),
     ]
-    rows += [
-        (role, f"{artefact.file}  {human_bytes(artefact.size)}")
-        for role, artefact in sorted(manifest.artefacts.items())
-    ]
-    if manifest.development:
+    if outcome.development:
         rows.append(("signed by", "DEVELOPMENT keys: for trying out, never a release"))
-    return "\n".join(f"{name:13} {value}" for name, value in rows)
+    if outcome.relocked:
+        rows.append(
+            ("lock", f"made anew: the committed one could not be had any more; see {outcome.directory}/lock.toml")
+        )
+    return "\n".join(f"{name:20} {value}" for name, value in rows)
+
+
+def build_json(outcome: BuildOutcome) -> dict[str, Any]:
+    """What a build made, for programs."""
+    return {
+        **outcome.build.to_json(),
+        "directory": str(outcome.directory),
+        "seconds": outcome.seconds,
+        "reused": outcome.reused,
+        "relocked": outcome.relocked,
+        "development": outcome.development,
+    }

@@ -53,7 +53,7 @@ def boot_image(
         BootFailed: it did not come up; the error holds the last console lines and what they mean.
     """
     toolbox = prepare_tools(workspace, "tools", relock)
-    expected = image.manifest.expected_pcr11 if image.manifest else ()
+    expected = tuple(image.build.pcr11.values()) if image.build else ()
     with tempfile.TemporaryDirectory(prefix="bedplate-") as scratch:
         archive = None
         if with_container and image.lock is not None:
@@ -81,7 +81,8 @@ def proof_archive(workspace: Workspace, lock: Lock) -> bytes:
         )
     alone = Lock(lock.track, lock.definition, (locked,), lock.indexes)
     (imported,) = import_locked(workspace, read_definition(workspace), alone)
-    content = dict((entry.path, data) for entry, data in RpmPackage.open(imported.path).read(_PROOF_PROGRAM.__eq__))
+    package = RpmPackage.open(imported.path)
+    content = {entry.path: data for entry, data in package.read(_PROOF_PROGRAM.__eq__)}
     files = [
         ContainerFile("bin/busybox", content[_PROOF_PROGRAM], 0o755),
         ContainerFile("bin/sh", target="busybox"),

@@ -25,7 +25,7 @@ PARTS = (
     "state",
 )
 # Parts made from locked files; each entry is one file or directory that can be made again.
-_DERIVED = ("descriptions", "rpms", "signed", "objects", "stages", "tools")
+_DERIVED = ("descriptions", "rpms", "signed", "compose", "tools")
 
 
 @dataclass(frozen=True, slots=True)

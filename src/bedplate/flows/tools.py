@@ -142,3 +142,8 @@ def _publish(scratch: Path, final: Path) -> None:
         if not (final / _COMPLETE).exists():
             raise
         # Another process has made the same tree meanwhile; its content is the same.
+
+
+def tools_identity(toolbox: Toolbox) -> str:
+    """What tells one tools tree from another: the name of its directory is the digest of its packages."""
+    return toolbox.tree.root.name

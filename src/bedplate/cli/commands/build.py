@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bedplate.cli.options import Json, Relock, relock_policy
-from bedplate.cli.render import image_text
+from bedplate.cli.render import build_json, image_text
 from bedplate.cli.state import STATE
 
 
@@ -22,9 +22,5 @@ def build(
     from bedplate.flows.build import build_track
 
     outcome = build_track(STATE.begin(as_json, output), track, relock_policy(relock))
-    body = {**outcome.manifest.to_json(), "directory": str(outcome.directory), "seconds": outcome.seconds}
-    body["cached"] = outcome.cached
-    text = image_text(outcome.manifest) + f"\ndirectory     {outcome.directory}"
-    if outcome.cached:
-        text += "\n              nothing has changed since it was built"
-    STATE.output.result(body, text)
+    text = image_text(outcome) + ("\nnothing has changed since it was built" if outcome.reused else "")
+    STATE.output.result(build_json(outcome), text)

@@ -24,25 +24,25 @@ def up(
     workspace = STATE.begin(as_json)
     outcome = build_track(workspace, track, Relock.WHEN_NEEDED)
     report = boot_image(workspace, find_image(workspace, str(outcome.directory)), relock=Relock.WHEN_NEEDED)
-    manifest = outcome.manifest
+    build = outcome.build
     body = {
         **report.to_json(),
-        "track": manifest.track,
-        "version": manifest.version,
+        "track": build.track,
+        "version": build.version,
         "directory": str(outcome.directory),
-        "root_bytes": manifest.artefacts["root"].size,
-        "uki_bytes": manifest.artefacts["uki"].size,
-        "packages": manifest.packages,
+        "root_bytes": build.root_bytes,
+        "uki_bytes": build.uki_bytes,
+        "packages": build.package_count,
         "relocked": outcome.relocked,
         "build_seconds": outcome.seconds,
     }
     next_steps = (
-        f"look inside   bedplate inspect {track}\n"
-        f"log in        bedplate boot {track} --ssh\n"
-        f"same bytes?   bedplate verify rebuild {track}\n"
-        f"change it     edit distro/tracks/{track}.toml, then: bedplate lock {track} && bedplate build {track}"
+        f"look inside          bedplate inspect {track}\n"
+        f"log in               bedplate boot {track} --ssh\n"
+        f"same bytes?          bedplate verify rebuild {track}\n"
+        f"change it            edit distro/tracks/{track}.toml, then: bedplate lock {track} && bedplate build {track}"
     )
-    text = f"{image_text(manifest)}\ndirectory     {outcome.directory}\n\n{report_text(report)}\n\n{next_steps}"
+    text = f"{image_text(outcome)}\n\n{report_text(report)}\n\n{next_steps}"
     STATE.output.result(body, text)
     healthy = report.state == "running" and not report.failed_units and report.verity and report.secure_boot
     if not healthy or report.pcr11_matches is False or report.containers_ran is False:
