@@ -14,9 +14,9 @@ from tests.support.packages import CONTENT, demo_spec
 from bedplate.model.definition.facts import DroppedRequirement, Mode, PackageFacts
 from bedplate.model.errors import BadInput, Level
 from bedplate.model.package import FileFlag, FileKind, Location, Script, UpstreamPackage
-from bedplate.packages.importer import import_packages
+from bedplate.packages.importer import IMPORTER_VERSION, import_packages
 from bedplate.packages.rpm.reader import RpmPackage
-from bedplate.packages.rpm.writer import write_rpm
+from bedplate.packages.rpm.writer import WRITER_VERSION, write_rpm
 
 
 def test_an_imported_package_holds_what_upstream_shipped(tmp_path: Path) -> None:
@@ -73,6 +73,13 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path) -> None:
     (one,) = import_debs(tmp_path, DEMO, cache="one")
     (two,) = import_debs(tmp_path, DEMO, cache="two")
     assert one.path.read_bytes() == two.path.read_bytes()
+
+
+def test_other_bytes_need_another_version_in_the_cache_key(tmp_path: Path) -> None:
+    # A cache or a lock made before must not be taken for one made now: when this fails on purpose, raise
+    # IMPORTER_VERSION or WRITER_VERSION and put the new digest here.
+    (done,) = import_debs(tmp_path, DEMO)
+    assert (IMPORTER_VERSION, WRITER_VERSION, done.rpm_sha256[:16]) == ("1", "2 zstd-1.5.7", "cbf5724b49068793")
 
 
 def test_nothing_is_made_twice_and_a_changed_fact_makes_it_anew(tmp_path: Path) -> None:
