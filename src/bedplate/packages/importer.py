@@ -101,15 +101,17 @@ def import_packages(
     """
     progress = progress or NoProgress()
     plan = [_Job(recipe := rules.recipe(package), path, _target(cache_dir, recipe)) for package, path in wanted]
+    found = {job.target: _load(job) for job in plan}
     missing = sorted(
-        (job for job in plan if not _is_done(job.target)),
+        (job for job in plan if found[job.target] is None),
         key=lambda job: (-job.recipe.package.location.size, job.recipe.package.name),
     )
     if missing:
         _make_folder(cache_dir)
         with progress.task("import", total=len(missing), unit="packages") as task:
             _run(missing, jobs, executor_factory, task.advance)
-    done = [_load(job) for job in plan]
+        found |= {job.target: _load(job) for job in missing}
+    done = [_require(found[job.target], job) for job in plan]
     _check_owners(done, rules.ids)
     return done
 
@@ -190,10 +192,6 @@ def _record_path(target: Path) -> Path:
     return target.with_suffix(".json")
 
 
-def _is_done(target: Path) -> bool:
-    return target.is_file() and _record_path(target).is_file()
-
-
 def _make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -254,13 +252,24 @@ def _raise_failures(failures: Sequence[BedplateError]) -> None:
     )
 
 
-def _load(job: _Job) -> ImportedPackage:
+def _require(done: ImportedPackage | None, job: _Job) -> ImportedPackage:
+    if done is None:
+        raise BedplateError(
+            f"the package of {job.recipe.package.name} was made and is gone or damaged again",
+            where=str(job.target),
+            remedy="something else writes to this cache: stop it, or name another cache",
+        )
+    return done
+
+
+def _load(job: _Job) -> ImportedPackage | None:
+    """What the cache holds of a job; None when that is nothing, or something damaged, which is then made anew."""
     path = _record_path(job.target)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         size = job.target.stat().st_size
         if size != record["size"]:
-            raise ValueError(f"{size} bytes instead of {record['size']}")
+            return None
         name, evr, arch = record["nevra"]
         return ImportedPackage(
             nevra=Nevra(name, Evr.parse(evr), arch),
@@ -274,14 +283,8 @@ def _load(job: _Job) -> ImportedPackage:
             groups=tuple(record["groups"]),
             upstream=job.recipe.package,
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        # A cache that was damaged from outside: forget the entry, so that the next run makes it again.
-        path.unlink(missing_ok=True)
-        raise BedplateError(
-            f"the cache entry of {job.recipe.package.name} is damaged ({error})",
-            where=str(job.target),
-            remedy="run again: it is made anew",
-        ) from error
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _check_owners(imported: Iterable[ImportedPackage], ids: Ids) -> None:

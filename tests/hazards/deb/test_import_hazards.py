@@ -42,12 +42,13 @@ def test_setid_surprise_and_world_writable_file_are_errors_until_declared(tmp_pa
     require_no_errors(import_debs(tmp_path, deb, rules=import_rules(PackageFacts(name="demo", modes=modes))))
 
 
-def test_a_damaged_cache_entry_is_forgotten_and_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", [".rpm", ".json"])
+def test_a_damaged_cache_entry_is_made_anew(tmp_path: Path, suffix: str) -> None:
     (first,) = import_debs(tmp_path, DEMO)
-    first.path.write_bytes(first.path.read_bytes()[:-10])
-    with pytest.raises(BedplateError, match="cache entry of demo is damaged"):
-        import_debs(tmp_path, DEMO)
+    damaged = first.path.with_suffix(suffix)
+    damaged.write_bytes(damaged.read_bytes()[:-10])
     (again,) = import_debs(tmp_path, DEMO)
+    assert again == first
     assert RpmPackage.open(again.path).digest == first.rpm_sha256
 
 
