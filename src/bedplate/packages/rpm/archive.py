@@ -166,7 +166,7 @@ def read_members(
     missing = {number for number, entry in enumerate(files) if not entry.flags & FileFlag.GHOST}
     filled: set[str] = set()
     while True:
-        member = _next_member(archive, names, files, where)
+        member = _next_member(archive, names, files, groups, where)
         if member is None:
             break
         number, size, holds_content = member
@@ -218,12 +218,16 @@ def _key(path: str) -> bytes:
 
 
 def _next_member(
-    archive: Archive, names: dict[bytes, int], files: tuple[FileEntry, ...], where: str
+    archive: Archive,
+    names: dict[bytes, int],
+    files: tuple[FileEntry, ...],
+    groups: dict[str, list[int]],
+    where: str,
 ) -> tuple[int, int, bool] | None:
     """Index of the next member's file, its size, and whether its content follows; None at the trailer."""
     magic = archive.read(6)
     if magic == b"07070X":
-        return _stripped_member(archive, files, where)
+        return _stripped_member(archive, files, groups, where)
     if magic not in (b"070701", b"070702"):
         raise BadInput("the payload is not a cpio archive", where=where, remedy=REMEDY)
     fields = archive.read(_NEWC_SIZE - 6)
@@ -248,7 +252,9 @@ def _next_member(
     return number, size, size == entry.size and not last
 
 
-def _stripped_member(archive: Archive, files: tuple[FileEntry, ...], where: str) -> tuple[int, int, bool]:
+def _stripped_member(
+    archive: Archive, files: tuple[FileEntry, ...], groups: dict[str, list[int]], where: str
+) -> tuple[int, int, bool]:
     number = _hex(archive.read(8), where)
     archive.align()
     if number >= len(files):
@@ -257,10 +263,7 @@ def _stripped_member(archive: Archive, files: tuple[FileEntry, ...], where: str)
     if entry.kind is FileKind.SYMLINK:
         return number, len(entry.target.encode("utf-8", "surrogateescape")), False
     # Without sizes of its own, a link group's content is where rpm writes it: with the last name.
-    last = max(
-        one for one, other in enumerate(files) if (other.hardlink or other.path) == (entry.hardlink or entry.path)
-    )
-    is_last = entry.kind is FileKind.FILE and number == last
+    is_last = entry.kind is FileKind.FILE and (not entry.hardlink or groups[entry.hardlink][-1] == number)
     return number, entry.size if is_last else 0, is_last
 
 
