@@ -7,11 +7,10 @@ from concurrent.futures import Executor, Future
 from pathlib import Path
 from typing import Any
 
-from tests.support.debs import Deb, file, folder, hard, link
-
 from bedplate.model.definition.facts import Ids, PackageFacts, User
 from bedplate.model.errors import BedplateError
 from bedplate.packages.importer import ImportedPackage, ImportRules, import_packages
+from support.debs import Deb, file, folder, hard, link
 
 IDS = Ids(users={"root": User(uid=0), "_demo": User(uid=901)}, groups={"shadow": 42})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from bedplate.packages import payload_rules
 from bedplate.packages.deb.limits import DEFAULT_LIMITS
 from bedplate.packages.deb.paths import ALIASES, canonical
 from bedplate.packages.draft import Draft, PayloadStore, Recipe
+from bedplate.packages.rpm.dependency import sysusers_provides
 from bedplate.packages.rpm.header import Header
 from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpm.spec import PackageSpec
@@ -20,7 +22,9 @@ from bedplate.packages.rpm.tags import Tag
 
 # What the writer derives from the files anew. rpm itself never asks a package for rpmlib(…).
 _DERIVED_REQUIRES = ("rpmlib(", "config(")
-_DERIVED_PROVIDES = ("config(", "user(", "group(", "bedplate-source(")
+_DERIVED_PROVIDES = ("config(", "bedplate-source(")
+_OWNERS = ("user(", "group(")
+_SYSUSERS = "/usr/lib/sysusers.d/"
 
 
 def candidate(package: UpstreamPackage, facts: PackageFacts | None) -> Candidate:
@@ -80,9 +84,12 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
             remedy="the mirror mixes up its files: use another one",
         )
     files = _canonical(package.files, str(package.nevra))
+    derived: set[str] = set()
     for entry, data in package.read(lambda _path: True):
         if entry.hardlink in ("", entry.path):
             store.put(_canonical_path(entry.path, str(package.nevra)), data)
+        if entry.path.startswith(_SYSUSERS):
+            derived.update(one.name for one in sysusers_provides(data.decode(errors="replace")))
     kept, findings = payload_rules.apply(recipe, files)
     # A requirement the definition drops is dropped here too; everything else is as the package says.
     original = candidate(recipe.package, recipe.facts)
@@ -103,7 +110,7 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
             text for text in package.requires if not text.startswith(_DERIVED_REQUIRES) and text not in dropped
         ),
         provides=(
-            *(text for text in package.provides if not text.startswith(_DERIVED_PROVIDES)),
+            *_provides(package, derived),
             *(recipe.facts.provides if recipe.facts is not None else ()),
         ),
         conflicts=tuple(text for text in package.conflicts if text not in dropped_conflicts),
@@ -132,6 +139,18 @@ def _canonical(files: tuple[FileEntry, ...], where: str) -> list[FileEntry]:
 
 def _canonical_path(path: str, where: str) -> str:
     return canonical(path[1:], DEFAULT_LIMITS.path, where)
+
+
+def _provides(package: RpmPackage, derived: Collection[str]) -> Iterator[str]:
+    """The package's provides without those the writer makes from its files. A user it provides by word alone keeps its
+    name; the sysusers.d line that stands for its version may hold what no version can."""
+    for text in package.provides:
+        name = text.partition(" ")[0]
+        if text.startswith(_OWNERS):
+            if name not in derived:
+                yield name
+        elif not text.startswith(_DERIVED_PROVIDES):
+            yield text
 
 
 def _changelog(header: Header) -> tuple[tuple[int, str, str], ...]:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.support.debs import COMPRESSORS, Deb, Item, ar, file, folder, hard, link, tar
 
 from bedplate.model.errors import BadInput
 from bedplate.packages.deb.limits import Limits
 from bedplate.packages.deb.reader import DebPackage
+from support.debs import COMPRESSORS, Deb, Item, ar, file, folder, hard, link, tar
 
 _HOSTILE: dict[str, tuple[tuple[Item, ...], str]] = {
     "dotdot_path": ((file("./usr/../../etc/passwd"),), r"climbs with '\.\.'"),

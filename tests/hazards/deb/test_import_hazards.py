@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.debs import Deb, file, folder
-from tests.support.imports import DEMO, Inline, import_debs, import_rules
 
 from bedplate.model.definition.facts import Mode, PackageFacts
 from bedplate.model.errors import BadInput, BedplateError, Level
 from bedplate.packages import importer
 from bedplate.packages.importer import import_packages, require_no_errors
 from bedplate.packages.rpm.reader import RpmPackage
+from support.debs import Deb, file, folder
+from support.imports import DEMO, Inline, import_debs, import_rules
 
 
 def test_a_swapped_file_is_refused(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.debs import Deb
 
 from bedplate.model.definition.facts import DroppedRequirement
 from bedplate.model.errors import BadInput, Level
 from bedplate.packages.gate import check_import, check_index
+from support.debs import Deb
 
 
 def test_an_ordinary_set_passes() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.support.debs import Deb
-from tests.support.imports import DEMO, IDS, import_debs, import_rules
 
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import Mode, PackageFacts
 from bedplate.model.definition.own import OwnPackage
 from bedplate.packages import own
 from bedplate.toolchain.run import Completed, Toolbox
+from support.debs import Deb
+from support.imports import DEMO, IDS, import_debs, import_rules
 
 _NO_SYSUSERS = ("--define", "__systemd_sysusers %{nil}")
 

@@ -7,9 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.support.debs import Deb, file
-from tests.support.imports import DEMO, Inline, import_debs, import_rules
-from tests.support.packages import CONTENT, demo_spec
 
 from bedplate.model.definition.facts import DroppedRequirement, Mode, PackageFacts
 from bedplate.model.errors import BadInput, Level
@@ -17,6 +14,9 @@ from bedplate.model.package import FileFlag, FileKind, Location, Script, Upstrea
 from bedplate.packages.importer import IMPORTER_VERSION, import_packages
 from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpm.writer import WRITER_VERSION, write_rpm
+from support.debs import Deb, file
+from support.imports import DEMO, Inline, import_debs, import_rules
+from support.packages import CONTENT, demo_spec
 
 
 def test_an_imported_package_holds_what_upstream_shipped(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.debs import Deb
 
 from bedplate.model.definition.facts import PackageFacts
 from bedplate.model.errors import BadInput
 from bedplate.model.evr import debvercmp
 from bedplate.packages.deb.mapping import candidate, map_field, map_version
+from support.debs import Deb
 
 _VERSIONS = st.from_regex(
     r"\A([1-3]:)?[0-9]{1,2}(\.[0-9]{1,2}){0,2}(~rc[1-3]|\+dfsg[1-2]?|\+~[0-9])?(-[0-9]{1,2}(\+b[1-2]|~deb13u[1-2]|\+deb13u[1-2])?)?\Z"

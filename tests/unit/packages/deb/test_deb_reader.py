@@ -6,10 +6,10 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from tests.support.debs import COMPRESSORS, Deb, file, folder, hard, link
 
 from bedplate.model.package import FileKind
 from bedplate.packages.deb.reader import DebPackage
+from support.debs import COMPRESSORS, Deb, file, folder, hard, link
 
 
 @pytest.mark.parametrize("compression", sorted(COMPRESSORS))
