@@ -54,6 +54,7 @@ from bedplate.compose.uki import LOADER, STUB, Uki, build_uki, command_line
 from bedplate.compose.verity import VerityResult, format_verity
 from bedplate.model.digest import canonical_json, identity
 from bedplate.model.errors import BadInput, Finding, Level
+from bedplate.model.owners import OWNERS_NAME, format_owners
 from bedplate.model.package import PackageContent
 from bedplate.model.progress import Progress
 from bedplate.toolchain.run import Toolbox
@@ -246,6 +247,7 @@ def build_image(
     try:
         result = _assemble(build, folder, plan, objects, findings)
         write_result(result)
+        (folder / OWNERS_NAME).write_bytes(format_owners({entry.path: entry.owner for entry in plan.entries}))
         for name, data in (beside or {}).items():
             (folder / name).write_bytes(data)
         folder.chmod(0o755)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,15 @@ class OpenDisk:
                 yield at, data
                 at += len(data)
 
+    def blank(self, start: int, end: int) -> bool:
+        """Whether there is nothing but a hole between two offsets."""
+        try:
+            return os.lseek(self.descriptor, start, os.SEEK_DATA) >= end
+        except OSError as error:
+            if error.errno == errno.ENXIO:
+                return True
+            raise
+
     def first(self, kind: object, uuid: str = "") -> Partition | None:
         """The partition of a type whose UUID starts as ``uuid`` does, else the first of the type that is in use."""
         found = [part for part in self.layout.partitions if part.type == kind]
@@ -85,6 +95,11 @@ class OpenDisk:
             if uuid and part.uuid.hex == uuid:
                 return part
         return next((part for part in found if not part.label.startswith("_")), None)
+
+    @staticmethod
+    def is_esp(partition: Partition) -> bool:
+        """Whether a partition is an EFI system partition."""
+        return partition.type == TYPE_ESP
 
     @cached_property
     def esp(self) -> FatVolume | None:
@@ -154,3 +169,43 @@ def open_disk(path: Path) -> Iterator[OpenDisk]:
         yield OpenDisk(path, descriptor, layout)
     finally:
         os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class BytesCompared:
+    """Hex SHA-256 of what was compared of each disk, and the ranges (start, end) that differ, at most a MiB each."""
+
+    first_sha256: str
+    second_sha256: str
+    ranges: tuple[tuple[int, int], ...]
+
+
+def compare_bytes(first: OpenDisk, second: OpenDisk, left_out: list[tuple[int, int]]) -> BytesCompared:
+    """Compare two disks byte by byte; what both lack (holes) counts as zeros and is not read.
+
+    Args:
+        left_out: Ranges that are not compared, from start to end.
+    """
+    digests = hashlib.sha256(), hashlib.sha256()
+    ranges = []
+    for start, end in _outside(left_out, max(first.layout.size, second.layout.size)):
+        for at in range(start, end, _PIECE):
+            stop = min(at + _PIECE, end)
+            if first.blank(at, stop) and second.blank(at, stop):
+                continue
+            pieces = [os.pread(disk.descriptor, stop - at, at).ljust(stop - at, b"\0") for disk in (first, second)]
+            for digest, piece in zip(digests, pieces, strict=True):
+                digest.update(at.to_bytes(8, "little") + piece)
+            if pieces[0] != pieces[1]:
+                ranges.append((at, stop))
+    return BytesCompared(digests[0].hexdigest(), digests[1].hexdigest(), tuple(ranges))
+
+
+def _outside(left_out: list[tuple[int, int]], size: int) -> Iterator[tuple[int, int]]:
+    at = 0
+    for start, end in sorted(left_out):
+        if start > at:
+            yield at, min(start, size)
+        at = max(at, end)
+    if at < size:
+        yield at, size

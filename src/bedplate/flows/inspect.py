@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 from uuid import UUID
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from bedplate.compose import pcr
 from bedplate.compose.erofs.format import BLOCK, Layout
@@ -26,6 +30,7 @@ from bedplate.model.digest import sha256
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.owners import OWNERS_NAME, parse_owners
 from bedplate.trust.authenticode import signatures
+from bedplate.trust.keys import KeyStore
 from bedplate.trust.pe import PeFile, parse_pe
 from bedplate.verify import contents
 from bedplate.verify.contents import PathFact
@@ -114,7 +119,12 @@ def verify_image(
     inspection = _inspect(found, attempts)
     definition = read_definition(workspace)
     track = definition.tracks.get(inspection.track)
-    demands = Demands(track.limits if track is not None else None, purpose, signers)
+    demands = Demands(
+        limits=track.limits if track is not None else None,
+        boot_packages=track.boot_packages if track is not None else (),
+        purpose=purpose,
+        signers=signers,
+    )
     return Verdict(inspection, [*(attempts.findings or []), *check_image(inspection, demands)])
 
 
@@ -325,7 +335,7 @@ def _classify(image: ErofsImage, node: Node) -> tuple[str, str]:
         return contents.classify(node.path.rpartition("/")[2], first[: contents.HEAD_BYTES])
     name = node.path.rpartition("/")[2]
     found = contents.classify(name, first[: contents.HEAD_BYTES])
-    if any(found) or node.inode.size > _MAX_PROGRAM:
+    if any(found) or node.inode.size > _MAX_PROGRAM or contents.is_go_program(first[: contents.HEAD_BYTES]):
         return found
     return contents.classify(name, first[: contents.HEAD_BYTES], first + b"".join(stream))
 
@@ -379,3 +389,22 @@ def _beside(found: FoundImage) -> BesideFact | None:
         artefacts={artefact.name: artefact.sha256 for artefact in build.artefacts},
         differing=tuple(differing),
     )
+
+
+def trusted_signers(workspace: Workspace, certificates: Sequence[Path]) -> set[str] | None:
+    """Fingerprints of the certificates (PEM files) given, else of all boot keys of the workspace; None without any.
+
+    Raises:
+        BadInput: a file is not a certificate.
+    """
+    found = set()
+    for path in certificates:
+        try:
+            certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        except (OSError, ValueError) as error:
+            raise BadInput(f"not a certificate ({error})", where=str(path), remedy="name a PEM file") from error
+        found.add(certificate.fingerprint(hashes.SHA256()).hex())
+    if not certificates and workspace.keys.is_dir():
+        store = KeyStore(workspace.keys)
+        found = {info.fingerprint for info in store.list() if info.role == "boot"}
+    return found or None

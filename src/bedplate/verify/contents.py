@@ -33,6 +33,7 @@ MARKERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("zsh", (b"ZSH_ARGZERO", b"ZSH_SUBSHELL")),
     ("ruby", (b"RUBYLIB", b"RUBYOPT")),
 )
+_GO_NOTE = struct.pack("<3I", 4, 83, 4) + b"Go\0\0"
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_INTERP = 3
 _XATTR = "security.capability"
@@ -175,6 +176,11 @@ def is_program(head: bytes) -> bool:
             return True
     # A static position-independent program names no loader either, but starts somewhere; a library does not.
     return bool(struct.unpack_from("<Q", head, 24)[0])
+
+
+def is_go_program(head: bytes) -> bool:
+    """Whether a program carries the Go linker's build note: large, and none of the interpreters known by their text."""
+    return _GO_NOTE in head
 
 
 def survey(paths: Iterable[PathFact], owners: Mapping[str, str] | None = None, top: int = 20) -> Contents:

@@ -29,11 +29,13 @@ class Purpose(Enum):
 class Demands:
     """What an image is held against.
 
-    ``limits`` are its track's, None when the definition has no such track. ``signers`` are fingerprints (hex SHA-256
-    of the certificate) of the keys that may sign, None when the caller has none to compare with.
+    ``limits`` are its track's, None when the definition has no such track. ``boot_packages`` are locked with the track
+    but not in its root. ``signers`` are fingerprints (hex SHA-256 of the certificate) of the keys that may sign, None
+    when the caller has none to compare with.
     """
 
     limits: Limits | None
+    boot_packages: Collection[str] = ()
     purpose: Purpose = Purpose.DEVELOPMENT
     signers: Collection[str] | None = None
 
@@ -168,11 +170,15 @@ def _packages(image: Inspection, demands: Demands) -> Iterator[Finding]:
         yield Finding("image.size.packages", Level.ERROR, cause, "limits.packages", "take packages out of the track")
     if image.beside is None or image.beside.locked is None:
         return
+    remedy = "the lock is not this image's, or the image's list is wrong: bedplate verify rebuild"
+    for name in sorted(image.beside.locked.keys() - inside.keys() - set(demands.boot_packages)):
+        cause = f"the lock beside the image has {name}, the image's list hides it"
+        if demands.limits is not None:
+            yield Finding("image.packages.lock", Level.ERROR, cause, "lock.toml", remedy)
     for name, evr in sorted(inside.items()):
         locked = image.beside.locked.get(name)
         if locked != evr:
             cause = f"the image says {name} {evr}, the lock beside it " + (f"{locked}" if locked else "lacks it")
-            remedy = "the lock is not this image's, or the image's list is wrong: bedplate verify rebuild"
             yield Finding("image.packages.lock", Level.ERROR, cause, "lock.toml", remedy)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bedplate.cli.commands import boot, build, keys, lock, packages, store, tools, up
+from bedplate.cli.commands import boot, build, inspect, keys, lock, packages, store, tools, up, verify
 
 
 def register(app: typer.Typer) -> None:
@@ -12,6 +12,8 @@ def register(app: typer.Typer) -> None:
     app.command()(up.up)
     app.command()(build.build)
     app.command()(boot.boot)
+    app.command()(inspect.inspect)
+    app.add_typer(verify.app, name="verify")
     app.add_typer(lock.app, name="lock")
     app.add_typer(packages.app, name="packages")
     app.add_typer(keys.app, name="keys")
