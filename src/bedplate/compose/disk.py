@@ -136,7 +136,9 @@ def _make_esp(spec: DiskSpec, disk: Path, esp: Partition, folder: Path, toolbox:
     volume = uuid5(spec.seed, "esp-volume").hex[:8]
     toolbox.run(
         # The volume id stands behind --invariant, which would set a constant of its own.
-        "mkfs.vfat", "-F", "32", "-n", "ESP", "-S", str(gpt.SECTOR), "--invariant", "-i", volume,
+        # One sector a cluster: firmware refuses a FAT32 of fewer than 65,525 clusters, and with --offset mkfs.vfat
+        # chooses the cluster size by the whole disk.
+        "mkfs.vfat", "-F", "32", "-s", "1", "-n", "ESP", "-S", str(gpt.SECTOR), "--invariant", "-i", volume,
         f"--offset={esp.start // gpt.SECTOR}", disk, str(esp.size // 1024),
     )  # fmt: skip
     at = f"{disk}@@{esp.start}"
