@@ -13,7 +13,7 @@ from bedplate.emulator.channel import Listener, last_lines
 from bedplate.emulator.credentials import report_credentials
 from bedplate.emulator.machine import Machine, MachineState
 from bedplate.emulator.options import Acceleration, Accelerator, Drive, MachineOptions
-from bedplate.emulator.report import END, BootReport, parse_report, unframe
+from bedplate.emulator.report import END, UP, BootReport, parse_report, unframe
 from bedplate.model.errors import BedplateError
 from bedplate.model.progress import Progress
 from bedplate.toolchain.run import Toolbox
@@ -153,7 +153,7 @@ def _boot(
         Machine(options, accelerator, toolbox, state, on_console) as machine,
     ):
         text = _wait(machine, wanted.seconds)
-        report = parse_report(text, accelerator, wanted.expected_pcr11)
+        report = parse_report(text, accelerator, wanted.expected_pcr11, power_on_seconds(machine))
         if state is not None:
             machine.power_down(30.0)  # what is kept must be written out; a temporary machine is just dropped
         return report
@@ -180,6 +180,20 @@ def _wait(machine: Machine, seconds: float) -> str:
                 f"no report within {seconds:.0f} s",
                 "watch it boot: bedplate boot IMAGE; a report needs systemd 256 or later and bash in the image",
             )
+
+
+def power_on_seconds(machine: Machine) -> tuple[float, float] | None:
+    """Seconds of firmware and of loader by the host's clock; None when one of the marks is missing.
+
+    The kernel's start is when the guest said how long it has been up, less that time.
+    """
+    for seen, data in machine.report_times:
+        mark = UP.search(data)
+        if mark and machine.loader_started is not None:
+            kernel_started = seen - float(mark[1])
+            firmware = machine.loader_started - machine.started
+            return max(firmware, 0.0), max(kernel_started - machine.loader_started, 0.0)
+    return None
 
 
 def diagnose(console: bytes) -> Meaning | None:

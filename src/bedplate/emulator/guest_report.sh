@@ -3,6 +3,13 @@
 set +e +u
 export LC_ALL=C SYSTEMD_COLORS=0 SYSTEMD_PAGER= SYSTEMD_URLIFY=0
 out=/run/bedplate-report.txt
+port=
+for p in /sys/class/virtio-ports/*; do
+  [ "$(cat "$p/name" 2>/dev/null)" = bedplate.report ] && port=/dev/${p##*/}
+done
+[ -n "$port" ] || exit 0
+read -r uptime idle </proc/uptime
+printf '\n=== bedplate guest up %s ===\n' "$uptime" >"$port"
 section() { printf '@%s\n' "$1"; }
 {
 section state
@@ -16,8 +23,11 @@ section times
 systemctl show -p FirmwareTimestampMonotonic -p LoaderTimestampMonotonic -p KernelTimestampMonotonic \
   -p InitRDTimestampMonotonic -p UserspaceTimestampMonotonic -p FinishTimestampMonotonic
 section init
-journalctl -b -k -o short-monotonic --no-hostname --no-pager -q | while IFS= read -r line; do
-  case $line in *'Run /init as init process'*) printf '%s\n' "$line"; break;; esac
+# A record of /dev/kmsg is "level,number,microseconds,flags;text"; a read at the end fails instead of waiting.
+dd if=/dev/kmsg iflag=nonblock bs=8192 2>/dev/null | while IFS= read -r line; do
+  case $line in
+    *';Run /init as init process'*) line=${line#*,*,}; printf '%s\n' "${line%%,*}"; break ;;
+  esac
 done
 section secureboot
 od -An -tu1 -v /sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
@@ -55,7 +65,7 @@ section listen
 if command -v ss >/dev/null; then ss -H -l -n -t -u -p; else cat /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6; fi
 section processes
 for p in /proc/[0-9]*; do
-  IFS= read -r comm <"$p/comm" && [ -s "$p/cmdline" ] && printf '%s %s\n' "${p#/proc/}" "$comm"
+  IFS= read -r comm <"$p/comm" && [ -e "$p/exe" ] && printf '%s %s\n' "${p#/proc/}" "$comm"
 done 2>/dev/null
 section errors
 journalctl -b -p err --no-hostname --no-pager -q -o short-monotonic -n 40
@@ -78,11 +88,6 @@ for d in /sys/block/*; do
 done
 section end
 } >"$out" 2>/run/bedplate-report.err
-port=
-for p in /sys/class/virtio-ports/*; do
-  [ "$(cat "$p/name" 2>/dev/null)" = bedplate.report ] && port=/dev/${p##*/}
-done
-[ -n "$port" ] || exit 0
 {
   printf '\n=== bedplate report %s %s ===\n' "$(wc -c <"$out")" "$(sha256sum "$out" | cut -d' ' -f1)"
   base64 "$out"

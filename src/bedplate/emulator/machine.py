@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -27,6 +28,8 @@ from bedplate.toolchain.run import DEVNULL, Process, StillRunning, Toolbox
 
 QEMU = "qemu-system-x86_64"
 _CREDENTIAL_LIMIT = 32 << 10
+_MAX_REPORT_TIMES = 16
+_HANDED_OVER = re.compile(rb"BdsDxe: starting Boot")
 
 
 class MachineState:
@@ -93,8 +96,11 @@ class Machine:
         self.options = options
         self.accelerator = accelerator
         self.toolbox = toolbox
-        self.console = Channel(on_console)
-        self.report = Channel()
+        self.console = Channel(self._note_console)
+        self.loader_started: float | None = None
+        self._on_console = on_console
+        self.report = Channel(self._note_report)
+        self.report_times: list[tuple[float, bytes]] = []
         self.qmp = Qmp()
         self.started = 0.0
         self._state = state
@@ -114,6 +120,17 @@ class Machine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+    def _note_console(self, data: bytes) -> None:
+        # OVMF's word on handing over; the first boot of a machine is the one that is timed.
+        if self.loader_started is None and _HANDED_OVER.search(self.console.data):
+            self.loader_started = time.monotonic()
+        if self._on_console is not None:
+            self._on_console(data)
+
+    def _note_report(self, data: bytes) -> None:
+        if len(self.report_times) < _MAX_REPORT_TIMES:
+            self.report_times.append((time.monotonic(), data))
 
     def _start(self) -> None:
         state = self._state or self._stack.enter_context(temporary_state())

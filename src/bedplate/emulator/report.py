@@ -18,6 +18,8 @@ from bedplate.emulator.options import Accelerator
 from bedplate.model.digest import sha256
 from bedplate.model.errors import BedplateError
 
+# Sent as soon as the report's unit runs: the guest's own time since its kernel started.
+UP = re.compile(rb"=== bedplate guest up (\d{1,7}\.\d+) ===")
 END = re.compile(rb"=== bedplate report end ===")
 _FRAME = re.compile(
     rb"=== bedplate report (\d{1,8}) ([0-9a-f]{64}) ===\r?\n([A-Za-z0-9+/=\s]*?)=== bedplate report end ==="
@@ -113,11 +115,17 @@ def unframe(data: bytes) -> str | None:
     return plain_text(text)
 
 
-def parse_report(text: str, accelerator: Accelerator, expected_pcr11: Sequence[str] = ()) -> BootReport:
+def parse_report(
+    text: str,
+    accelerator: Accelerator,
+    expected_pcr11: Sequence[str] = (),
+    power_on: tuple[float, float] | None = None,
+) -> BootReport:
     """Parse the text of a report.
 
     Args:
         expected_pcr11: Hex SHA-256 values PCR 11 may have once the boot is over.
+        power_on: See :func:`boot_seconds`.
 
     Raises:
         BedplateError: the report has no end or lacks the state.
@@ -138,7 +146,7 @@ def parse_report(text: str, accelerator: Accelerator, expected_pcr11: Sequence[s
         pcr11_matches=matches,
         accelerator=accelerator.kind.value,
         accelerator_reason=accelerator.reason,
-        boot_seconds=boot_seconds(_pairs(sections.get("times", ""), "="), _first(sections, "init")),
+        boot_seconds=boot_seconds(_pairs(sections.get("times", ""), "="), _first(sections, "init"), power_on),
         containers_ran=_container_ran(sections),
         root_hash=verity.get("root hash", ""),
         pcr11=pcr11,
@@ -158,14 +166,15 @@ def parse_report(text: str, accelerator: Accelerator, expected_pcr11: Sequence[s
     )
 
 
-def boot_seconds(times: Mapping[str, str], init_line: str) -> BootSeconds:
+def boot_seconds(times: Mapping[str, str], init_line: str, power_on: tuple[float, float] | None = None) -> BootSeconds:
     """Split the boot into its parts.
 
     Args:
         times: systemd's properties ``…TimestampMonotonic`` in microseconds: firmware and loader count down to the
             start of the kernel, the others up from it (systemd-analyze(1)).
-        init_line: The kernel's log line on starting ``/init``, with its monotonic time in seconds; an initrd that
-            is not systemd leaves no other trace. Empty when there is none.
+        init_line: Microseconds at which the kernel started ``/init``, by its log: an initrd that is not systemd
+            leaves no other trace. Empty when there is none.
+        power_on: Seconds of firmware and loader as seen from outside, for a guest whose loader kept no times.
     """
 
     def seconds(name: str) -> float:
@@ -174,8 +183,9 @@ def boot_seconds(times: Mapping[str, str], init_line: str) -> BootSeconds:
 
     firmware, loader = seconds("Firmware"), seconds("Loader")
     userspace, finish = seconds("Userspace"), seconds("Finish")
-    stamp = re.match(r"\[\s*(\d+\.\d+)\]", init_line)
-    init = seconds("InitRD") or (float(stamp[1]) if stamp else 0.0)
+    init = seconds("InitRD") or (int(init_line) / _MICROSECONDS if init_line.isdigit() else 0.0)
+    if not firmware and power_on is not None:
+        firmware, loader = sum(power_on), power_on[1]
     kernel = init if 0 < init < userspace else userspace
     return BootSeconds(
         firmware=round(max(firmware - loader, 0.0), 3),

@@ -27,7 +27,7 @@ InitRDTimestampMonotonic=0
 UserspaceTimestampMonotonic=4000000
 FinishTimestampMonotonic=8250000
 @init
-[    2.500000] kernel: Run /init as init process
+2500000
 @secureboot
    6   0   0   0   1
 @setupmode
@@ -110,6 +110,11 @@ def test_seconds_of_an_initrd_with_systemd() -> None:
     times = {"InitRDTimestampMonotonic": "1000000", "UserspaceTimestampMonotonic": "3000000"}
     seconds = boot_seconds(times, "")
     assert (seconds.kernel, seconds.initrd) == (1.0, 2.0)
+
+
+def test_seconds_before_the_kernel_are_seen_from_outside_when_the_loader_kept_none() -> None:
+    seconds = boot_seconds({"FinishTimestampMonotonic": "5000000"}, "", power_on=(3.0, 1.25))
+    assert (seconds.firmware, seconds.loader, seconds.total) == (3.0, 1.25, 9.25)
 
 
 def test_json_has_the_promised_fields() -> None:
