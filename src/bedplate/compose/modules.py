@@ -158,7 +158,7 @@ def _elf_section(data: bytes, name: bytes, where: str) -> bytes:
             at = start + header[0]
             if data[at : data.index(b"\0", at)] == name:
                 return data[header[4] : header[4] + header[5]]
-    except (struct.error, ValueError, IndexError) as error:
+    except (struct.error, ValueError, IndexError, OverflowError) as error:
         raise BedplateError(f"not a kernel module ({error})", where=where, remedy="import the package again") from error
     return b""
 
