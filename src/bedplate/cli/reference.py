@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import FactsFile, Ids
 from bedplate.model.definition.own import OwnPackage
+from bedplate.model.definition.own import OwnPackage
 from bedplate.model.definition.track import Tools, Track
 
 _DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference"
@@ -25,6 +26,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "tools": Tools,
     "packages": FactsFile,
     "ids": Ids,
+    "own": OwnPackage,
     "own": OwnPackage,
 }
 
@@ -46,7 +48,7 @@ def _describe(command: Any, path: tuple[str, ...]) -> str:
     options = [p for p in command.params if p.param_type_name == "option"]
     if arguments or options:
         lines += ["| argument or option | meaning |", "|---|---|"]
-        lines += [f"| `{p.human_readable_name}` | {(getattr(p, 'help', '') or '').strip()} |" for p in arguments]
+        lines += [f"| `{p.metavar or p.name.upper()}` | {(getattr(p, 'help', '') or '').strip()} |" for p in arguments]
         lines += [f"| `{', '.join(p.opts + p.secondary_opts)}` | {_cell(p.help)} |" for p in options]
         lines.append("")
     for name, child in sorted(getattr(command, "commands", {}).items()):
