@@ -21,7 +21,8 @@ from typing import IO
 from bedplate.compose.erofs import format
 from bedplate.compose.erofs.clusters import Advise, MapHeader, relocate_compact
 from bedplate.compose.erofs.copying import copy_range
-from bedplate.compose.erofs.reader import ErofsImage, Placement
+from bedplate.compose.erofs.placement import Placement, configurations, placement
+from bedplate.compose.erofs.reader import ErofsImage
 from bedplate.model.digest import identity
 from bedplate.model.errors import BadInput, BedplateError
 from bedplate.model.progress import NoProgress, Progress
@@ -304,12 +305,12 @@ def _split(
     """Cut a batch's image into one object per group."""
     folders = {node.path: node for node in reader.children(reader.root)}
     superblock = reader.superblock
-    configurations = reader.configurations()
+    configuration = configurations(reader)
     with image.open("rb") as source:
         for number, (group, files) in enumerate(zip(groups, lists, strict=True)):
             folder = folders.get(f"/{number:06d}")
             nodes = reader.children(folder) if folder is not None else []
-            placements = [reader.placement(node) for node in nodes]
+            placements = [placement(reader, node) for node in nodes]
             if len(nodes) != len({content for _, _, content in files.values()}):
                 raise BedplateError("mkfs.erofs left out files", where=f"group {group.key}")
             target = path(group.key)
@@ -332,7 +333,7 @@ def _split(
                             )  # fmt: skip
                             done += place.blocks
                         index += _pack_file(name, digest, size, place, written[content])
-                    features = (superblock.incompat, superblock.algorithms, len(configurations), configurations)
+                    features = (superblock.incompat, superblock.algorithms, len(configuration), configuration)
                     head = _HEAD.pack(len(files), done, *features)
                     index[:0] = head
                     trailer = _TRAILER.pack(_MAGIC, done * format.BLOCK, len(index), hashlib.sha256(index).digest())

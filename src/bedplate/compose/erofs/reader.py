@@ -58,22 +58,6 @@ class Node:
         return stat.S_ISLNK(self.inode.mode)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where a file's data lies, in blocks and bytes: what a linker needs to move it.
-
-    Flat data: ``block``, ``blocks`` whole blocks, ``tail`` the bytes after them. Compressed data: ``header`` and
-    ``index`` as stored (at ``alignment`` within 32 bytes), its addresses from ``block`` on, without gaps.
-    """
-
-    block: int
-    blocks: int
-    tail: bytes = b""
-    header: bytes = b""
-    index: bytes = b""
-    alignment: int = 0
-
-
 class ErofsImage:
     """An open image.
 
@@ -113,35 +97,36 @@ class ErofsImage:
         """Close the file."""
         os.close(self._descriptor)
 
-    def _bad(self, message: str, path: str = "") -> BadImage:
+    def bad(self, message: str, path: str = "") -> BadImage:
+        """The error that says ``message`` of the image, or of a path in it."""
         where = f"{self._where}:{path}" if path else self._where
         return BadImage(message, where=where, remedy="build or fetch the image again")
 
     def _read_superblock(self) -> Superblock:
         if self.size < format.BLOCK:
-            raise self._bad("too short for an EROFS image")
+            raise self.bad("too short for an EROFS image")
         try:
             block = Superblock.unpack(
-                self._raw(format.SUPERBLOCK_OFFSET, format.SUPERBLOCK_OFFSET + format.SUPERBLOCK_SIZE)
+                self.raw(format.SUPERBLOCK_OFFSET, format.SUPERBLOCK_OFFSET + format.SUPERBLOCK_SIZE)
             )
         except ValueError as error:
-            raise self._bad(str(error)) from error
+            raise self.bad(str(error)) from error
         if block.block_bits != format.BLOCK_BITS:
-            raise self._bad(f"block size of 2^{block.block_bits} bytes: only 4096 is supported")
+            raise self.bad(f"block size of 2^{block.block_bits} bytes: only 4096 is supported")
         if block.incompat & ~format.KNOWN_INCOMPAT or (block.incompat & Incompat.DEVICE_TABLE and block.extra_devices):
-            raise self._bad(f"image uses features this reader does not know (0x{block.incompat:x})")
+            raise self.bad(f"image uses features this reader does not know (0x{block.incompat:x})")
         if (
             block.compat & format.Compat.SB_CHECKSUM
-            and format.superblock_checksum(self._raw(0, format.BLOCK)) != block.checksum
+            and format.superblock_checksum(self.raw(0, format.BLOCK)) != block.checksum
         ):
-            raise self._bad("superblock checksum does not fit")
+            raise self.bad("superblock checksum does not fit")
         if block.blocks << format.BLOCK_BITS > self.size:
-            raise self._bad(
+            raise self.bad(
                 f"image is cut short: {block.blocks} blocks announced, {self.size >> format.BLOCK_BITS} there"
             )
         return block
 
-    def _raw(self, start: int, end: int) -> bytes:
+    def raw(self, start: int, end: int) -> bytes:
         """Bytes ``start`` to ``end`` of the image, past the page cache."""
         if not 0 <= start <= end <= self.size:
             raise ValueError("address outside the image")
@@ -150,7 +135,7 @@ class ErofsImage:
             raise ValueError("image is cut short")
         return data
 
-    def _meta(self, start: int, length: int) -> bytes:
+    def meta(self, start: int, length: int) -> bytes:
         """Metadata bytes, through a bounded cache."""
         end = start + length
         if not 0 <= start <= end <= self.size:
@@ -161,21 +146,9 @@ class ErofsImage:
             if page is None:
                 if len(self._pages) >= _PAGES:
                     self._pages.clear()
-                page = self._pages[first] = self._raw(first * _PAGE, min((first + 1) * _PAGE, self.size))
+                page = self._pages[first] = self.raw(first * _PAGE, min((first + 1) * _PAGE, self.size))
             return page[start - first * _PAGE : end - first * _PAGE]
-        return self._raw(start, end)
-
-    def configurations(self) -> bytes:
-        """The compression configurations behind the superblock, each with its length, as stored."""
-        if not self.superblock.incompat & Incompat.BIG_PCLUSTER:
-            return b""
-        start = at = format.SUPERBLOCK_OFFSET + format.SUPERBLOCK_SIZE + 16 * self.superblock.extension_slots
-        try:
-            for _ in range(self.superblock.algorithms.bit_count()):
-                at += 2 + int.from_bytes(self._meta(at, 2), "little")
-            return self._meta(start, at - start)
-        except ValueError as error:
-            raise self._bad(str(error)) from error
+        return self.raw(start, end)
 
     def position(self, nid: int) -> int:
         """Byte offset of an inode in the image."""
@@ -185,11 +158,11 @@ class ErofsImage:
         """The inode with number ``nid``; ``path`` names it in errors."""
         at = self.position(nid)
         try:
-            inode = Inode.unpack(self._meta(at, max(0, min(format.EXTENDED_SIZE, self.size - at))))
+            inode = Inode.unpack(self.meta(at, max(0, min(format.EXTENDED_SIZE, self.size - at))))
         except ValueError as error:
-            raise self._bad(str(error), path) from error
+            raise self.bad(str(error), path) from error
         if inode.size > MAX_FILE:
-            raise self._bad(f"file of {inode.size} bytes is beyond any limit", path)
+            raise self.bad(f"file of {inode.size} bytes is beyond any limit", path)
         return inode
 
     @property
@@ -197,13 +170,13 @@ class ErofsImage:
         """The root directory."""
         inode = self.inode(self.superblock.root_nid, "/")
         if not stat.S_ISDIR(inode.mode):
-            raise self._bad("root is not a directory", "/")
+            raise self.bad("root is not a directory", "/")
         return Node("/", self.superblock.root_nid, inode)
 
     def children(self, node: Node) -> list[Node]:
         """What a directory holds, in byte order of names, without ``.`` and ``..``."""
         if node.inode.size > MAX_DIRECTORY:
-            raise self._bad("directory is beyond any limit", node.path)
+            raise self.bad("directory is beyond any limit", node.path)
         data = self.read(node, MAX_DIRECTORY)
         found: list[Node] = []
         last = b""
@@ -218,7 +191,7 @@ class ErofsImage:
                     path = f"{node.path.rstrip('/')}/{os.fsdecode(name)}"
                     found.append(Node(path, nid, self.inode(nid, path)))
         except ValueError as error:
-            raise self._bad(str(error), node.path) from error
+            raise self.bad(str(error), node.path) from error
         return found
 
     def walk(self) -> Iterator[Node]:
@@ -235,17 +208,17 @@ class ErofsImage:
             node, depth = pending.pop()
             count += 1
             if count > MAX_ENTRIES:
-                raise self._bad(f"more than {MAX_ENTRIES} entries")
+                raise self.bad(f"more than {MAX_ENTRIES} entries")
             yield node
             if not node.is_directory:
                 continue
             if depth >= MAX_DEPTH:
-                raise self._bad(f"directories nested more than {MAX_DEPTH} deep", node.path)
+                raise self.bad(f"directories nested more than {MAX_DEPTH} deep", node.path)
             below = self.children(node)
             for child in below:
                 if child.is_directory:
                     if child.nid in seen:
-                        raise self._bad("a directory is reached by two paths", child.path)
+                        raise self.bad("a directory is reached by two paths", child.path)
                     seen.add(child.nid)
             pending.extend((child, depth + 1) for child in reversed(below))
 
@@ -256,7 +229,7 @@ class ErofsImage:
             return ()
         found: list[tuple[str, bytes]] = []
         try:
-            area = self._meta(self._after_inode(node), inode.xattr_size)
+            area = self.meta(self._after_inode(node), inode.xattr_size)
             shared = area[4]
             at = format.XATTR_HEADER + 4 * shared
             if at > len(area):
@@ -271,12 +244,12 @@ class ErofsImage:
                 start = format.XATTR_HEADER + 4 * index
                 number = int.from_bytes(area[start : start + 4], "little")
                 position = (self.superblock.xattr_block << format.BLOCK_BITS) + 4 * number
-                head = self._meta(position, 4)
+                head = self.meta(position, 4)
                 length = 4 + head[0] + int.from_bytes(head[2:4], "little")
-                name, value, _ = format.unpack_xattr(self._meta(position, length), 0)
+                name, value, _ = format.unpack_xattr(self.meta(position, length), 0)
                 found.append((name, value))
         except (ValueError, IndexError) as error:
-            raise self._bad(str(error), node.path) from error
+            raise self.bad(str(error), node.path) from error
         return tuple(sorted(found))
 
     def _after_inode(self, node: Node) -> int:
@@ -289,7 +262,7 @@ class ErofsImage:
             BadImage: damaged, or larger than ``limit`` bytes.
         """
         if node.inode.size > limit:
-            raise self._bad(f"file of {node.inode.size} bytes, at most {limit} were expected", node.path)
+            raise self.bad(f"file of {node.inode.size} bytes, at most {limit} were expected", node.path)
         return b"".join(self.stream(node))
 
     def stream(self, node: Node) -> Iterator[bytes]:
@@ -304,7 +277,7 @@ class ErofsImage:
             else:
                 yield from self._compressed(node)
         except ValueError as error:
-            raise self._bad(str(error), node.path) from error
+            raise self.bad(str(error), node.path) from error
 
     def _flat(self, node: Node) -> Iterator[bytes]:
         size = node.inode.size
@@ -313,19 +286,20 @@ class ErofsImage:
         if size > tail:  # the block of a file that lies in its inode alone is not an address
             yield from self._range(start, size - tail)
         if tail:
-            yield self._inline(node, tail)
+            yield self.inline(node, tail)
 
-    def _inline(self, node: Node, length: int) -> bytes:
+    def inline(self, node: Node, length: int) -> bytes:
+        """The first ``length`` bytes behind an inode and its attributes."""
         at = self._after_inode(node) + node.inode.xattr_size
         if at % format.BLOCK + length > format.BLOCK:
             raise ValueError("inline data crosses a block")
-        return self._meta(at, length)
+        return self.meta(at, length)
 
     def _range(self, start: int, length: int) -> Iterator[bytes]:
         if start + length > self.size:
             raise ValueError("file data outside the image")
         for at in range(start, start + length, 1 << 20):
-            yield self._raw(at, min(at + (1 << 20), start + length))
+            yield self.raw(at, min(at + (1 << 20), start + length))
 
     def _chunks(self, node: Node) -> Iterator[bytes]:
         form = node.inode.value & 0xFFFF
@@ -337,7 +311,7 @@ class ErofsImage:
         at += -at % width
         for start in range(0, node.inode.size, chunk):
             length = min(chunk, node.inode.size - start)
-            entry = self._meta(at, width)
+            entry = self.meta(at, width)
             at += width
             if width == 8 and int.from_bytes(entry[2:4], "little"):
                 raise ValueError("chunk on another device")
@@ -347,11 +321,11 @@ class ErofsImage:
             else:
                 yield from self._range(block << format.BLOCK_BITS, length)
 
-    def _index(self, node: Node) -> tuple[clusters.MapHeader, int, int, int]:
+    def index(self, node: Node) -> tuple[clusters.MapHeader, int, int, int]:
         """Header of a compressed file, and offset, size and logical cluster count of its index."""
         at = self._after_inode(node) + node.inode.xattr_size
         at += -at % 8
-        header = clusters.MapHeader.unpack(self._meta(at, clusters.HEADER_SIZE))
+        header = clusters.MapHeader.unpack(self.meta(at, clusters.HEADER_SIZE))
         count = -(-node.inode.size // format.BLOCK)
         at += clusters.HEADER_SIZE
         if node.inode.layout == Layout.COMPRESSED_FULL:
@@ -369,12 +343,12 @@ class ErofsImage:
 
     def heads(self, node: Node) -> tuple[clusters.MapHeader, list[clusters.Head], int]:
         """A compressed file's map header, the heads of its index, and where the index ends, in bytes."""
-        header, at, size, count = self._index(node)
+        header, at, size, count = self.index(node)
         if header.cluster_bits & 0x80:
             return header, [], at
         if header.cluster_bits & 0xF:
             raise ValueError("logical clusters larger than a block are not supported")
-        index = self._meta(at, size)
+        index = self.meta(at, size)
         if node.inode.layout == Layout.COMPRESSED_FULL:
             return header, clusters.decode_full(index, count), at + size
         return header, clusters.decode_compact(index, count, at % 32, header), at + size
@@ -405,12 +379,12 @@ class ErofsImage:
                     offset |= head.block << 32
                 yield from self._fragment(node, offset, length)
             elif last and header.advise & clusters.Advise.INLINE_PCLUSTER:
-                yield self._run(header, head, self._meta(index_end, header.inline_size), length, interlaced=False)
+                yield self._run(header, head, self.meta(index_end, header.inline_size), length, interlaced=False)
             else:
                 if head.blocks << format.BLOCK_BITS > clusters.PHYSICAL_MAX:
                     raise ValueError("physical cluster of an impossible size")
                 start = head.block << format.BLOCK_BITS
-                data = self._raw(start, start + (head.blocks << format.BLOCK_BITS))
+                data = self.raw(start, start + (head.blocks << format.BLOCK_BITS))
                 interlaced = bool(header.advise & clusters.Advise.INTERLACED_PCLUSTER)
                 yield self._run(header, head, data, length, interlaced=interlaced)
 
@@ -444,35 +418,3 @@ class ErofsImage:
             at += len(piece)
             if at >= offset + length:
                 return
-
-    def placement(self, node: Node) -> Placement:
-        """Where a regular file's data lies, for the linker. Fragments, chunks and gaps cannot be moved."""
-        inode = node.inode
-        try:
-            if inode.layout in (Layout.FLAT_PLAIN, Layout.FLAT_INLINE):
-                whole = inode.size >> format.BLOCK_BITS
-                rest = inode.size % format.BLOCK
-                if inode.layout == Layout.FLAT_INLINE:
-                    tail = self._inline(node, rest)
-                else:
-                    start = (inode.value + whole) << format.BLOCK_BITS
-                    tail = self._raw(start, start + rest) if rest else b""
-                return Placement(inode.value if whole else 0, whole, tail)
-            if inode.layout != Layout.COMPRESSED_COMPACT:
-                raise ValueError("a layout that cannot be moved")
-            header, at, size, _ = self._index(node)
-            runs = self.heads(node)[1]
-            if header.cluster_bits or header.fragment or not runs:
-                raise ValueError("fragments, inlined clusters or large logical clusters cannot be moved")
-            expected = runs[0].block
-            for run in runs:
-                if run.block != expected:
-                    raise ValueError("compressed file with gaps")
-                expected += run.blocks if run.start < inode.size else 0
-            if expected - runs[0].block != inode.value:
-                raise ValueError("compressed file whose block count does not fit")
-            index = self._meta(at, size)
-            header_bytes = self._meta(at - clusters.HEADER_SIZE, clusters.HEADER_SIZE)
-            return Placement(runs[0].block, inode.value, b"", header_bytes, index, at % 32)
-        except ValueError as error:
-            raise self._bad(str(error), node.path) from error
