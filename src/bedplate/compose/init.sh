@@ -101,7 +101,8 @@ if [ "$salt_size" -gt 0 ] && [ "$salt_size" -le 256 ]; then
 fi
 
 table="0 $((blocks * data_block / 512)) verity 1 $root_device $hash_device $data_block $hash_block $blocks 1 sha256 $roothash ${salt:--} 1 panic_on_corruption"
-DM_DISABLE_UDEV=1 /bin/dmsetup create root --readonly --table "$table" || fail "dm-verity refused the root hash"
+# The identifier is veritysetup's, so that its "status" knows the device.
+DM_DISABLE_UDEV=1 /bin/dmsetup create root --readonly --uuid "CRYPT-VERITY-${roothash:0:32}-root" --table "$table" || fail "dm-verity refused the root hash"
 $bb mount -t erofs -o ro,nodev /dev/mapper/root /root || fail "the root file system does not fit the signed root hash"
 
 # A disk without a partition called "var" has never been booted.
