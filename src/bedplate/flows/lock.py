@@ -97,7 +97,7 @@ def make_track_lock(
     if before is not None and updating:
         solution = update(candidates, request, before, updating)
     else:
-        solution = solve(candidates, request)
+        solution = solve(candidates, request, known_names=offer.names)
     imported = _import(workspace, definition, offer, solution)
     _require_closed(request, own, imported)
     lock = make_lock(

@@ -53,7 +53,7 @@ def resolve_tools(workspace: Workspace, definition: DefinitionSet, tool_set: str
         exclude=tuple(Exclusion(name, "distro/tools.toml") for name in wanted.exclude),
         prefer=tuple(wanted.prefer),
     )
-    solution = solve(offer.candidates, request)
+    solution = solve(offer.candidates, request, known_names=offer.names)
     digest = definition.resolution_digest(wanted)
     return make_lock(solution, track=_lock_name(tool_set), definition=digest, indexes=offer.indexes, rpm_digests=None)
 

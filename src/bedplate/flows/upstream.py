@@ -16,9 +16,10 @@ from bedplate.model.errors import BedplateError
 from bedplate.model.package import Candidate, UpstreamPackage
 from bedplate.model.progress import Task
 from bedplate.model.relation import relation_names
-from bedplate.packages.formats import candidate, offered_names
+from bedplate.packages.formats import candidate
 from bedplate.upstream.apt_sources import read_apt_sources
 from bedplate.upstream.archive import open_index
+from bedplate.upstream.catalog import Catalog
 from bedplate.upstream.index import IndexContext, VerifiedIndex
 from bedplate.upstream.mirrors import Mirrors, find_mirrors
 
@@ -27,12 +28,14 @@ from bedplate.upstream.mirrors import Mirrors, find_mirrors
 class Offer:
     """What the upstreams offer to a request: the packages it can reach, and the candidates made from them.
 
-    ``indexes`` maps each suite to the SHA-256 of its signed index.
+    ``indexes`` maps each suite to the SHA-256 of its signed index; ``names`` are all names the upstreams have, so that
+    a mistyped one can be likened to them.
     """
 
     packages: Mapping[str, UpstreamPackage]
     candidates: Sequence[Candidate]
     indexes: Mapping[str, str]
+    names: Sequence[str]
 
     def package_of(self, chosen: Candidate) -> UpstreamPackage:
         """The index line a candidate was made from."""
@@ -82,37 +85,36 @@ def _context(workspace: Workspace, upstream: Upstream, mirrors: Mirrors) -> Inde
 
 def open_offer(workspace: Workspace, definition: DefinitionSet, wanted: Iterable[str]) -> Offer:
     """Open every upstream and give what a request for ``wanted`` (RPM dependency strings) can reach."""
-    indexes = open_indexes(workspace, definition)
-    packages = [package for index in indexes for package in index.packages]
+    catalog = Catalog(open_indexes(workspace, definition))
     with workspace.progress.task("find what can be needed") as task:
-        reached = _reachable(packages, definition, wanted, task)
+        reached = _reachable(catalog, definition, wanted, task)
     files = {package.location.sha256: package for package, _ in reached}
-    return Offer(files, [found for _, found in reached], {index.suite: index.sha256 for index in indexes})
+    suites = {index.suite: index.sha256 for index in catalog.indexes}
+    return Offer(files, [found for _, found in reached], suites, tuple(catalog.names()))
 
 
 def _reachable(
-    packages: Sequence[UpstreamPackage], definition: DefinitionSet, wanted: Iterable[str], task: Task
+    catalog: Catalog, definition: DefinitionSet, wanted: Iterable[str], task: Task
 ) -> list[tuple[UpstreamPackage, Candidate]]:
     """Packages that requirements lead to, from ``wanted`` on, with their candidates; rules of the definition applied.
 
     Only these are mapped: an archive holds tens of thousands that no request comes near.
     """
     rules = all_drop_rules(definition)
-    offers: dict[str, list[int]] = {}
-    for number, package in enumerate(packages):
-        fact = definition.facts.get(package.name)
-        added = [name for text in fact.provides for name in relation_names(text)] if fact else []
-        for name in {*offered_names(package), *added}:
-            offers.setdefault(name, []).append(number)
-    found: dict[int, Candidate] = {}
+    added: dict[str, list[str]] = {}
+    for fact in definition.facts.values():
+        for name in (name for text in fact.provides for name in relation_names(text)):
+            added.setdefault(name, []).append(fact.name)
+    found: dict[str, tuple[UpstreamPackage, Candidate]] = {}
     names = {name for text in wanted for name in relation_names(text)}
     seen: set[str] = set()
     while names:
         seen |= names
-        fresh = sorted({number for name in names for number in offers.get(name, ())} - found.keys())
-        mapped = [candidate(packages[number], definition.facts.get(packages[number].name)) for number in fresh]
-        kept, _ = drop_requirements(mapped, rules)
-        found.update(zip(fresh, kept, strict=True))
+        sought = sorted({*names, *(owner for name in names for owner in added.get(name, ()))})
+        offered = {one.location.sha256: one for name in sought for one in catalog.offering(name)}
+        fresh = [one for digest, one in offered.items() if digest not in found]
+        kept, _ = drop_requirements([candidate(one, definition.facts.get(one.name)) for one in fresh], rules)
+        found.update((one.location.sha256, (one, mapped)) for one, mapped in zip(fresh, kept, strict=True))
         task.advance(len(fresh))
         names = {name for one in kept for text in one.requires for name in relation_names(text)} - seen
-    return [(packages[number], found[number]) for number in sorted(found)]
+    return sorted(found.values(), key=lambda pair: (pair[0].name, pair[0].version, pair[0].location.sha256))

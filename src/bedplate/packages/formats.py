@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,27 +19,14 @@ class PackageFormat:
     """One format: ``offers`` names what a line of an index may be required by, ``candidate`` maps the line,
     ``describe`` gives the line a file would have, ``draft`` reads the file."""
 
-    offers: Callable[[UpstreamPackage], Iterable[str]]
     candidate: Callable[[UpstreamPackage, PackageFacts | None], Candidate]
     describe: Callable[[Path, Location, str], UpstreamPackage]
     draft: Callable[[Recipe, Path, PayloadStore], Draft]
 
 
-def _deb_offers(package: UpstreamPackage) -> Iterable[str]:
-    yield package.name
-    for text in package.fields.get("Provides", ()):
-        yield from (clause.split("(", 1)[0].strip() for clause in text.split(","))
-
-
-def _rpm_offers(package: UpstreamPackage) -> Iterable[str]:
-    yield package.name
-    yield from (text.partition(" ")[0] for text in package.fields.get("provides", ()))
-    yield from package.fields.get("files", ())
-
-
 FORMATS: dict[str, PackageFormat] = {
-    "deb": PackageFormat(_deb_offers, mapping.candidate, import_deb.describe, import_deb.draft),
-    "rpm": PackageFormat(_rpm_offers, import_rpm.candidate, import_rpm.describe, import_rpm.draft),
+    "deb": PackageFormat(mapping.candidate, import_deb.describe, import_deb.draft),
+    "rpm": PackageFormat(import_rpm.candidate, import_rpm.describe, import_rpm.draft),
 }
 """Plug-ins by the name an :class:`UpstreamPackage` carries in ``format``."""
 
@@ -65,8 +52,3 @@ def candidate(package: UpstreamPackage, facts: PackageFacts | None = None) -> Ca
         BadInput: the package's format is unknown, or something in it cannot be mapped.
     """
     return format_of(package).candidate(package, facts)
-
-
-def offered_names(package: UpstreamPackage) -> Iterable[str]:
-    """Every name a requirement on ``package`` could use, without mapping it: quick enough for a whole archive."""
-    return format_of(package).offers(package)

@@ -52,7 +52,7 @@ def make(
     else:
         result = lock_track(workspace, track, tuple(update or ()))
     body = {"path": str(result.path), "packages": len(result.lock.packages), "diff": _diff_json(result.diff)}
-    changes = "\n".join(result.diff.lines()) if result.diff else "there was no lock before"
+    changes = "\n".join(result.diff.lines()) if result.diff is not None else "there was no lock before"
     STATE.output.result(body, f"{changes}\n{len(result.lock.packages)} packages locked in {result.path}")
 
 
