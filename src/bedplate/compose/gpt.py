@@ -135,7 +135,7 @@ def read_gpt(path: Path) -> DiskLayout:
             or zlib.crc32(header[:16] + bytes(4) + header[20:header_size]) != crc
         ):
             raise BadInput("the partition table's header is damaged", where=str(path))
-        if entry_size < ENTRY_SIZE or entry_size > 4096 or count > 1024:
+        if entry_size < ENTRY_SIZE or entry_size > 4096 or count > 1024 or table_at > size // SECTOR:
             raise BadInput("a partition table of an impossible shape", where=str(path))
         stream.seek(table_at * SECTOR)
         table = stream.read(count * entry_size)

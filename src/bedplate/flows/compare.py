@@ -12,7 +12,6 @@ from bedplate.compose.verity import VeritySuperblock
 from bedplate.flows.disks import OpenDisk, compare_bytes
 from bedplate.model.digest import sha256
 from bedplate.model.errors import BadInput
-from bedplate.trust.authenticode import signatures
 from bedplate.trust.pe import PeFile, parse_pe
 from bedplate.verify.cpio import members, unpack_initrd
 from bedplate.verify.differences import (
@@ -142,8 +141,8 @@ def _esp_properties(disk: OpenDisk) -> dict[str, dict[str, str]]:
 def _disk(first: OpenDisk, second: OpenDisk) -> PartResult:
     lists = [_layout_properties(disk) for disk in (first, second)]
     found = compare_properties(lists[0], lists[1])
-    signed = [extent for disk in (first, second) for extent in _signed_extents(disk)]
-    compared = compare_bytes(first, second, signed)
+    programs = [extent for disk in (first, second) for extent in _program_extents(disk)]
+    compared = compare_bytes(first, second, programs)
     for start, end in compared.ranges:
         part = next((p for p in first.layout.partitions if p.start <= start < p.start + p.size), None)
         where = f"{part.label}, byte {start - part.start}" if part else f"byte {start} (outside partitions)"
@@ -165,11 +164,11 @@ def _layout_properties(disk: OpenDisk) -> dict[str, dict[str, str]]:
     return result
 
 
-def _signed_extents(disk: OpenDisk) -> Iterator[tuple[int, int]]:
-    """Where on the disk the signed programs lie; they were compared without their signatures."""
+def _program_extents(disk: OpenDisk) -> Iterator[tuple[int, int]]:
+    """Where on the disk the programs lie: they were compared file by file, without their signatures."""
     esp = next((part for part in disk.layout.partitions if disk.is_esp(part)), None)
     for file in disk.esp_files:
-        if esp is not None and _is_program(file) and signatures(parse_pe(disk.program(file), file.path)):
+        if esp is not None and _is_program(file):
             for start, length in file.extents:
                 yield esp.start + start, esp.start + start + length
 

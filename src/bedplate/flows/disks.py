@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bedplate.compose.disk import DiskLayout, Partition, read_gpt
 from bedplate.compose.erofs.reader import ErofsImage
-from bedplate.compose.gpt import TYPE_ESP, TYPE_ROOT_X86_64, TYPE_ROOT_X86_64_VERITY
+from bedplate.compose.gpt import SECTOR, TYPE_ESP, TYPE_ROOT_X86_64, TYPE_ROOT_X86_64_VERITY
 from bedplate.model.errors import BadInput
 from bedplate.verify.fat import FatFile, FatVolume
 
@@ -173,7 +173,8 @@ def open_disk(path: Path) -> Iterator[OpenDisk]:
 
 @dataclass(frozen=True, slots=True)
 class BytesCompared:
-    """Hex SHA-256 of what was compared of each disk, and the ranges (start, end) that differ, at most a MiB each."""
+    """Hex SHA-256 of what was compared of each disk, and the ranges (start, end) that differ: whole sectors, at most a
+    MiB each."""
 
     first_sha256: str
     second_sha256: str
@@ -197,7 +198,10 @@ def compare_bytes(first: OpenDisk, second: OpenDisk, left_out: list[tuple[int, i
             for digest, piece in zip(digests, pieces, strict=True):
                 digest.update(at.to_bytes(8, "little") + piece)
             if pieces[0] != pieces[1]:
-                ranges.append((at, stop))
+                wrong = [
+                    n for n in range(0, stop - at, SECTOR) if pieces[0][n : n + SECTOR] != pieces[1][n : n + SECTOR]
+                ]
+                ranges.append((at + wrong[0], min(stop, at + wrong[-1] + SECTOR)))
     return BytesCompared(digests[0].hexdigest(), digests[1].hexdigest(), tuple(ranges))
 
 

@@ -112,7 +112,7 @@ def _require_keys(workspace: Workspace, found: FoundImage) -> None:
             if signers and keys.ensure("boot").fingerprint not in signers:
                 raise BadInput("signed by another boot key than the one in use", where=file.path, remedy=remedy)
             pcr = program.text(".pcrpkey")
-            if pcr and pcr.strip() != keys.signer("pcr").public.decode(errors="replace").strip():
+            if pcr and pcr != keys.pcr_key_paths()[1].read_text().strip():
                 raise BadInput("made with another PCR key than the one in use", where=file.path, remedy=remedy)
 
 

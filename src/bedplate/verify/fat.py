@@ -208,6 +208,9 @@ def _shape(boot: bytes, size: int) -> _Shape:
     if clusters < 4085:
         raise ValueError("a FAT12 volume; an EFI system partition has FAT16 or FAT32")
     wide = clusters >= 65525
+    if wide == bool(root_entries):
+        # Readers that go by the cluster count (firmware does) and readers that go by the fields would see two volumes.
+        raise ValueError("a FAT volume whose number of clusters and whose fields speak of different FAT types")
     table_bytes = table_sectors * sector
     if (clusters + 2) * (4 if wide else 2) > table_bytes or (clusters + 2) * 4 > MAX_TABLE:
         raise ValueError("a FAT volume whose table does not fit its clusters")
