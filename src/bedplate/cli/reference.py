@@ -16,7 +16,6 @@ from pydantic import BaseModel
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import FactsFile, Ids
 from bedplate.model.definition.own import OwnPackage
-from bedplate.model.definition.own import OwnPackage
 from bedplate.model.definition.track import Tools, Track
 
 _DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference"
@@ -26,7 +25,6 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "tools": Tools,
     "packages": FactsFile,
     "ids": Ids,
-    "own": OwnPackage,
     "own": OwnPackage,
 }
 
