@@ -124,21 +124,29 @@ def _fresh_cache(workspace: Workspace) -> Iterator[Path]:
     """
     parent = workspace.cache / "rebuild"
     parent.mkdir(parents=True, exist_ok=True)
-    for old in sorted(parent.iterdir()):
-        with suppress(OSError):
-            descriptor = os.open(old, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(old, ignore_errors=True)
-            finally:
-                os.close(descriptor)
-    cache = Path(tempfile.mkdtemp(dir=parent))
-    descriptor = os.open(cache, os.O_RDONLY | os.O_DIRECTORY)
-    try:
+    with (parent / ".lock").open("w") as guard:
+        # Held until the new directory is locked, or another run could take it for a left-over.
+        fcntl.flock(guard, fcntl.LOCK_EX)
+        for old in sorted(parent.iterdir()):
+            if old.is_dir():
+                _remove_unused(old)
+        cache = Path(tempfile.mkdtemp(dir=parent))
+        descriptor = os.open(cache, os.O_RDONLY | os.O_DIRECTORY)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
         yield cache
     finally:
         shutil.rmtree(cache, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _remove_unused(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(directory, ignore_errors=True)
+    finally:
         os.close(descriptor)
 
 
