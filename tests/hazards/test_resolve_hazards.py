@@ -7,7 +7,7 @@ import pytest
 from bedplate.model.errors import BadInput
 from bedplate.model.lock import format_lock, parse_lock
 from bedplate.model.package import Candidate
-from bedplate.resolve.locking import require_fit
+from bedplate.resolve.fit import require_fit
 from bedplate.resolve.reasons import Obstacle, Unresolvable
 from bedplate.resolve.request import Exclusion, Request
 from bedplate.resolve.solver import solve

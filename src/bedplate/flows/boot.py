@@ -19,8 +19,8 @@ from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
 from bedplate.flows.images import FoundImage
 from bedplate.flows.imports import import_locked
+from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock, read_lock_file
-from bedplate.flows.own import key_store
 from bedplate.flows.tools import prepare_tools
 from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import BedplateError

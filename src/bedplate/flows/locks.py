@@ -11,7 +11,7 @@ from pathlib import Path
 from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import BadInput
 from bedplate.model.lock import Lock, format_lock, parse_lock
-from bedplate.resolve.locking import require_fit
+from bedplate.resolve.fit import require_fit
 
 
 class Relock(Enum):

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 from bedplate.flows.cache import part
+from bedplate.flows.keys import key_store
 from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.lock import Lock
 from bedplate.model.package import Candidate
 from bedplate.packages.own import BuiltPackage, OwnContext, build, candidate
-from bedplate.trust.keys import KeyStore
 from bedplate.trust.roles import ROLES
-
-
-def key_store(workspace: Workspace, definition: DefinitionSet) -> KeyStore:
-    """The workspace's keys; development keys are made where a role has none."""
-    return KeyStore(workspace.keys, definition.distro.name)
 
 
 def own_candidates(definition: DefinitionSet) -> list[Candidate]:

@@ -21,12 +21,12 @@ from bedplate.flows.compare import compare_disks
 from bedplate.flows.definition import read_definition
 from bedplate.flows.disks import OpenDisk, open_disk
 from bedplate.flows.images import FoundImage
+from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock, committed_path, read_lock_file
-from bedplate.flows.own import key_store
 from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import BadInput
 from bedplate.model.lock import Lock
-from bedplate.resolve.locking import require_fit
+from bedplate.resolve.fit import require_fit
 from bedplate.trust.authenticode import signatures
 from bedplate.trust.pe import parse_pe
 from bedplate.verify.differences import RebuildReport

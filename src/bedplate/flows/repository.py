@@ -9,8 +9,9 @@ from pathlib import Path
 from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import import_locked
+from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock
-from bedplate.flows.own import build_own, key_store
+from bedplate.flows.own import build_own
 from bedplate.flows.track import locked_track
 from bedplate.flows.workspace import Workspace
 from bedplate.model.package import Nevra

@@ -63,25 +63,6 @@ def _lock_package(package: Candidate, solution: Solution, rpm_digests: Mapping[N
     )
 
 
-def require_fit(lock: Lock, *, track: str, definition: str, where: str) -> None:
-    """Refuse a lock that was not made for this definition; it is never repaired on the quiet.
-
-    Raises:
-        BadInput: the lock is of another track, or of another state of the definition. ``where`` names the lock's file.
-    """
-    if lock.track != track:
-        raise BadInput(
-            f"this lock is for {lock.track}, not for {track}", where=where, remedy=f"give the lock of {track}"
-        )
-    if lock.definition != definition:
-        raise BadInput(
-            "the definition has changed since this lock was made",
-            where=where,
-            remedy=f"resolve again: bedplate lock {track}",
-            details=[f"locked for {lock.definition[:16]}…, the definition is {definition[:16]}…"],
-        )
-
-
 def favouring(request: Request, lock: Lock, moving: Iterable[str] = ()) -> Request:
     """``request``, favouring what is locked except the names in ``moving``."""
     free = frozenset(moving)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.emulator.command import Places, machine_command
+from bedplate.emulator.command import TCG_CPU, Places, machine_command
 from bedplate.emulator.machine import write_credentials
 from bedplate.emulator.options import Acceleration, Accelerator, Drive, Forward, MachineOptions
 from bedplate.model.errors import BadInput
@@ -58,7 +58,7 @@ def test_no_network_means_no_card() -> None:
     assert not values(command, "-netdev")
 
 
-@pytest.mark.parametrize(("accelerator", "cpu"), [(KVM, "host"), (TCG, "Westmere")])
+@pytest.mark.parametrize(("accelerator", "cpu"), [(KVM, "host"), (TCG, TCG_CPU)])
 def test_accelerator_chooses_the_processor(accelerator: Accelerator, cpu: str) -> None:
     command = machine_command(MachineOptions(Path("i")), accelerator, PLACES)
     assert values(command, "-cpu") == [cpu]

@@ -14,7 +14,8 @@ from bedplate.model.errors import BadInput, BedplateError, Finding, Level
 from bedplate.model.lock import Lock, format_lock, parse_lock
 from bedplate.model.package import Candidate
 from bedplate.resolve.diff import ChangeKind, LockDiff, diff_locks, format_bytes
-from bedplate.resolve.locking import check_lock, favouring, make_lock, require_fit, update
+from bedplate.resolve.fit import require_fit
+from bedplate.resolve.locking import check_lock, favouring, make_lock, update
 from bedplate.resolve.request import Request
 from bedplate.resolve.solver import solve
 from resolving import DEFINITION, INDEXES, labels, lock_of, locked, package, request

@@ -1,0 +1,98 @@
+"""Making an image: lock, packages, tools and keys brought together, and the compose engine called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from bedplate.compose.build import BuildPlaces, build_image
+from bedplate.compose.inputs import BootKeys, BuildInputs
+from bedplate.compose.result import BuildResult
+from bedplate.flows.cache import part
+from bedplate.flows.finished import KEY_NAME, Question
+from bedplate.flows.images import LOCK_NAME
+from bedplate.flows.imports import import_locked, script_ledger
+from bedplate.flows.locks import Relock
+from bedplate.flows.own import build_own
+from bedplate.flows.tools import prepare_tools, tools_identity
+from bedplate.flows.track import TrackLock, locked_track
+from bedplate.flows.workspace import Workspace
+from bedplate.model.definition.load import DefinitionSet
+from bedplate.model.lock import Lock, format_lock
+from bedplate.model.package import PackageContent
+from bedplate.packages.importer import ImportedPackage
+from bedplate.packages.rpm.reader import RpmPackage
+from bedplate.toolchain.run import Toolbox
+from bedplate.trust.keys import KeyStore
+
+
+def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dict[str, float]]:
+    """Build the image; gives its record, whether another lock than the committed one was made, and seconds by step."""
+    workspace, definition, track, sets = wanted.workspace, wanted.definition, wanted.track, wanted.sets
+    seconds: dict[str, float] = {}
+    clock = _Laps(seconds)
+    toolbox = prepare_tools(workspace, "tools", relock)
+    clock.lap("tools")
+    if wanted.lock is not None:
+        chosen = TrackLock(wanted.lock, wanted.output / LOCK_NAME, committed=True)
+    else:
+        chosen = locked_track(workspace, definition, track.id, relock)
+    clock.lap("download")
+    imported = import_locked(workspace, definition, chosen.lock)
+    clock.lap("import")
+    owned = frozenset(entry.path for one in sets for entry in one.files)
+    script_ledger(workspace, definition, imported, owned).require()
+    clock.lap("scripts")
+    inputs = BuildInputs(
+        distro=definition.distro,
+        track=track,
+        ids=definition.ids,
+        facts=definition.facts,
+        sets=sets,
+        packages=_contents(workspace, definition, chosen.lock, imported),
+        version=definition.distro.version,
+        keys=_boot_keys(wanted.keys, toolbox),
+        tools=tools_identity(toolbox),
+    )
+    clock.lap("open packages")
+    beside = {LOCK_NAME: format_lock(chosen.lock).encode(), KEY_NAME: wanted.key(chosen.lock).encode()}
+    places = BuildPlaces(part(workspace, "compose"), wanted.output)
+    result = build_image(inputs, places, toolbox, workspace.progress, workspace.jobs, beside)
+    seconds.update(result.seconds if not result.reused else {})
+    return result, not chosen.committed, seconds
+
+
+class _Laps:
+    """Seconds since the last lap, by name."""
+
+    def __init__(self, seconds: dict[str, float]) -> None:
+        self._seconds = seconds
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self._seconds[name] = now - self._last
+        self._last = now
+
+
+def _contents(
+    workspace: Workspace, definition: DefinitionSet, lock: Lock, imported: Sequence[ImportedPackage]
+) -> list[PackageContent]:
+    paths = [one.path for one in imported] + [one.path for one in build_own(workspace, definition, lock)]
+    return [RpmPackage.open(path) for path in paths]
+
+
+def _boot_keys(keys: KeyStore, toolbox: Toolbox) -> BootKeys:
+    private, certificate = keys.boot_key_paths()
+    pcr_public = keys.pcr_key_paths()[1]
+
+    def sign_efi(source: Path, target: Path) -> None:
+        toolbox.run("sbsign", "--key", private, "--cert", certificate, "--output", target, source)
+
+    return BootKeys(
+        pcr_public_key=pcr_public.read_bytes(),
+        boot_certificate=certificate.read_bytes(),
+        pcr_sign=keys.signer("pcr").sign,
+        sign_efi=sign_efi,
+    )
