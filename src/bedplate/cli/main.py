@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -55,6 +56,7 @@ commands.register(app)
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted."""
+    signal.signal(signal.SIGTERM, _interrupt)
     try:
         app(standalone_mode=True)
     except BedplateError as error:
@@ -70,6 +72,11 @@ def main() -> None:
     except OSError as error:
         STATE.output.failure(_from_os(error))
         sys.exit(1)
+
+
+def _interrupt(number: int, frame: object) -> None:
+    # As Ctrl-C: what is running (a machine, a half-written file) is ended and cleaned up on the way out.
+    raise KeyboardInterrupt
 
 
 def _from_os(error: OSError) -> BedplateError:
