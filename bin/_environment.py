@@ -41,19 +41,13 @@ def _stamped(stamp: Path, wanted: str) -> bool:
 
 
 def _install(python: str, lock: Path) -> None:
-    command = [
-        python,
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--require-hashes",
-        "--no-deps",
-    ]
-    done = subprocess.run([*command, "--no-compile", "--only-binary", ":all:", "-r", str(lock)], check=False)
+    command = [python, "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+    command += ["--only-binary", ":all:", "-r", str(lock)]
+    # pip's words are shown only when it fails: its warnings about the host's index settings are not about us.
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(
+            f"{done.stderr.strip()}\n"
             "bedplate: the Python requirements could not be installed (pip's words are above)\n"
             "  what to do: check that pip reaches a package index (pip config list), then run the same command again"
         )
