@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from bedplate.compose.limits import check_listening
 from bedplate.emulator.accelerator import choose
 from bedplate.emulator.boot import BootRequest, boot_and_report
 from bedplate.emulator.channel import Listener
@@ -23,7 +24,7 @@ from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock, read_lock_file
 from bedplate.flows.tools import prepare_tools
 from bedplate.flows.workspace import Workspace
-from bedplate.model.errors import BedplateError
+from bedplate.model.errors import BedplateError, Finding, Level
 from bedplate.model.lock import Lock
 from bedplate.packages.rpm.reader import RpmPackage
 
@@ -65,6 +66,31 @@ def boot_image(
         return boot_and_report(
             options or machine_options(workspace, image), toolbox, workspace.progress, request, state, on_console
         )
+
+
+def check_report(workspace: Workspace, track: str, report: BootReport) -> list[Finding]:
+    """What a booted host says of itself, held against what it must be: healthy, verified, sealed, and listening only
+    where the track allows it. Every finding is an error; what could not be checked is a finding too."""
+    expected = (
+        ("boot.state", report.state == "running", f"the host's state is {report.state}, not running"),
+        ("boot.failed-units", not report.failed_units, f"failed units: {', '.join(report.failed_units)}"),
+        ("boot.secure-boot", report.secure_boot, "Secure Boot is not enforced"),
+        ("boot.verity", report.verity, "the root file system is not verified"),
+        ("boot.pcr11", report.pcr11_matches is not False, "PCR 11 is not what the image's signed policy says"),
+        ("boot.container", report.containers_ran is not False, "containerd did not run the container it was given"),
+    )
+    findings = [Finding(name, Level.ERROR, cause, track) for name, holds, cause in expected if not holds]
+    limits = read_definition(workspace).track(track).limits
+    return [*findings, *check_listening([_socket(one.protocol, one.address) for one in report.listening], limits)]
+
+
+def _socket(protocol: str, address: str) -> str:
+    """``tcp/22`` for a socket bound to every address or to the machine's own, ``tcp/53@127.0.0.53`` for one on the
+    loopback network: who can reach it is what the allow list is about."""
+    host, _, port = address.rpartition(":")
+    place = host.partition("%")[0].strip("[]")
+    local = place.startswith("127.") or place == "::1"
+    return f"{protocol[:3]}/{port}" + (f"@{place}" if local else "")
 
 
 def proof_archive(workspace: Workspace, lock: Lock) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ def up(
     as_json: Json = False,
 ) -> None:
     """Build an image, boot it with Secure Boot and TPM, and say what that proved. Example: bedplate up"""
-    from bedplate.flows.boot import boot_image
+    from bedplate.flows.boot import boot_image, check_report
     from bedplate.flows.build import build_track
     from bedplate.flows.images import find_image
     from bedplate.flows.locks import Relock
@@ -42,8 +43,10 @@ def up(
         f"same bytes?          bedplate verify rebuild {track}\n"
         f"change it            edit distro/tracks/{track}.toml, then: bedplate lock {track} && bedplate build {track}"
     )
-    text = f"{image_text(outcome)}\n\n{report_text(report)}\n\n{next_steps}"
+    findings = check_report(workspace, track, report)
+    body["findings"] = [asdict(finding) for finding in findings]
+    wrong = "".join(f"\nWRONG                {finding.cause} {finding.where}" for finding in findings)
+    text = f"{image_text(outcome)}\n\n{report_text(report)}{wrong}\n\n{next_steps}"
     STATE.output.result(body, text)
-    healthy = report.state == "running" and not report.failed_units and report.verity and report.secure_boot
-    if not healthy or report.pcr11_matches is False or report.containers_ran is False:
+    if findings:
         raise typer.Exit(1)
