@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
@@ -112,7 +112,7 @@ def _read(blob: bytes, program: PeFile) -> Signature:
             certificate=certificate.public_bytes(serialization.Encoding.PEM),
             problem=parts.check(certificate, program.authenticode_digest()),
         )
-    except (der.DerError, ValueError, TypeError, IndexError) as error:
+    except (der.DerError, ValueError, TypeError, IndexError, UnsupportedAlgorithm) as error:
         return _bad(f"the signature is damaged ({error})")
 
 

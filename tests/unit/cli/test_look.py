@@ -21,6 +21,7 @@ from bedplate.verify.differences import PathDifference, RebuildReport, part_resu
 def _places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("CACHE", "KEYS", "OUTPUT"):
         monkeypatch.setenv(f"BEDPLATE_{name}", str(tmp_path / name.lower()))
+    monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("BEDPLATE_DISTRO", str(Path(__file__).resolve().parents[3] / "distro"))
 
 
