@@ -15,10 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bedplate.flows.lock import read_lock
+from bedplate.emulator.machine import temporary_state
+from bedplate.flows.boot import boot_image
+from bedplate.flows.definition import read_definition
+from bedplate.flows.images import FoundImage
+from bedplate.flows.keys import key_store
+from bedplate.flows.locks import Relock
 from bedplate.flows.tools import prepare_tools
+from bedplate.flows.upstream import find_all_mirrors
 from bedplate.flows.workspace import Workspace
-from bedplate.model.package import Location
 
 ROOT = Path(__file__).resolve().parent.parent
 TRACK = "container"
@@ -48,50 +53,62 @@ def timed(action: Callable[[], None], runs: int, prepare: Callable[[], None] = l
 
 
 class Mkosi:
-    """mkosi of the bench tools tree, set to the track's packages."""
+    """mkosi of the bench tools tree, set to the track's packages; configured so that its image boots to the end."""
 
-    def __init__(self, tree: Path, scratch: Path, names: list[str], mirrors: str, keys: Path) -> None:
+    def __init__(self, tree: Path, scratch: Path, names: list[str], sources: str, keys: Path) -> None:
         self.tree, self.scratch = tree, scratch
         self.configuration = scratch / "mkosi"
-        sources = self.configuration / "mkosi.sandbox/etc/apt/sources.list.d"
-        sources.mkdir(parents=True)
-        (sources / "mkosi.sources").write_text(mirrors)
+        _write(self.configuration / "mkosi.sandbox/etc/apt/sources.list.d/mkosi.sources", sources)
+        # Without a network file networkd-wait-online holds the boot for two minutes; without answers firstboot asks.
+        _write(
+            self.configuration / "mkosi.extra/etc/systemd/network/dhcp.network",
+            "[Match]\nName=en*\n[Network]\nDHCP=yes\n",
+        )
         for name in ("packages", "out", "workspace"):
             (scratch / name).mkdir()
-        signing = f"SecureBoot=yes\nSecureBootKey={keys}/key.pem\nSecureBootCertificate={keys}/cert.pem\n"
-        (self.configuration / "mkosi.conf").write_text(
+        _write(
+            self.configuration / "mkosi.conf",
             "[Distribution]\nDistribution=debian\nRelease=trixie\n"
             f"[Output]\nFormat=disk\nImageId=peer\nOutputDirectory={scratch}/out\n"
             f"[Build]\nIncremental=no\nPackageCacheDirectory={scratch}/packages\nWorkspaceDirectory={scratch}/workspace\n"
-            f"ToolsTree={tree}\n"
-            "[Content]\nBootable=yes\nBootloader=systemd-boot\nWithDocs=no\nRootPassword=\n"
+            f"ToolsTree={tree}\nWithNetwork=yes\n"
+            "[Content]\nBootable=yes\nBootloader=systemd-boot\nWithDocs=no\nHostname=peer\nTimezone=UTC\n"
+            "Locale=C.UTF-8\nRootPassword=hashed:*\nKernelCommandLine=console=ttyS0 systemd.firstboot=off\n"
             f"Packages={','.join(names)}\n"
-            f"[Validation]\n{signing}"
+            f"[Validation]\nSecureBoot=yes\nSecureBootKey={keys}/key.pem\nSecureBootCertificate={keys}/cert.pem\n",
         )
 
-    def build(self, network: bool = False) -> None:
+    def build(self) -> None:
         """One clean build."""
         environ = {**os.environ, "PYTHONPATH": str(self.tree / "usr/lib/python3/dist-packages")}
-        command = [sys.executable, "-m", "mkosi", "-C", str(self.configuration), "--force"]
+        command = [sys.executable, "-m", "mkosi", "-C", str(self.configuration), "--force", "build"]
         with (self.scratch / "mkosi.log").open("w") as log:
-            done = subprocess.run([*command, "build"], env=environ, stdout=log, stderr=log, check=False)
+            done = subprocess.run(command, env=environ, stdout=log, stderr=log, check=False)
         if done.returncode:
             tail = (self.scratch / "mkosi.log").read_text(errors="replace").splitlines()[-15:]
             sys.exit("mkosi failed:\n" + "\n".join(tail))
 
     @property
     def image(self) -> Path:
-        return next((self.scratch / "out").glob("*.raw"))
+        """The finished disk image."""
+        return next(path for path in (self.scratch / "out").glob("*.raw") if not path.is_symlink())
 
 
 class Bedplate:
     """Bedplate on a copy of the definition, with a cache of its own that starts as a copy of the user's."""
 
+    # Programs of one package, of which each run leaves out another one: the package's content changes each time.
+    _LEFT_OUT = ("factor", "shred", "tsort", "ptx", "csplit", "pinky", "vdir", "users", "uptime", "who")
+
     def __init__(self, workspace: Workspace, scratch: Path) -> None:
         self.cache, self.distro, self.output = scratch / "cache", scratch / "distro", scratch / "images"
-        shutil.copytree(workspace.cache, self.cache, symlinks=True, copy_function=os.link)
+        self.cache.mkdir(parents=True)
+        for name in ("store", "indexes", "descriptions", "rpms", "tools", "compose", "locks"):
+            if (workspace.cache / name).is_dir():
+                shutil.copytree(workspace.cache / name, self.cache / name, symlinks=True, copy_function=os.link)
         shutil.copytree(workspace.distro, self.distro, symlinks=True)
         self.environ = {**os.environ, "BEDPLATE_CACHE": str(self.cache), "BEDPLATE_DISTRO": str(self.distro)}
+        self._changes = iter(self._LEFT_OUT)
 
     def run(self, *arguments: str) -> None:
         """Run a command of the checkout."""
@@ -101,16 +118,18 @@ class Bedplate:
             sys.exit(f"bedplate {' '.join(arguments)} failed:\n{done.stderr}")
 
     def build(self) -> None:
+        """The command a user types."""
         self.run("build", TRACK, "--output", str(self.output))
 
     def forget_composed(self) -> None:
         """Leave the imported packages, forget everything composed from them."""
-        for name in ("objects", "stages"):
-            shutil.rmtree(self.cache / name, ignore_errors=True)
+        shutil.rmtree(self.cache / "compose", ignore_errors=True)
         shutil.rmtree(self.output, ignore_errors=True)
 
     def forget_imported(self) -> None:
-        shutil.rmtree(self.cache / "rpms", ignore_errors=True)
+        """Forget our packages; the upstream files stay in the store."""
+        for name in ("rpms", "signed", "repository", "descriptions"):
+            shutil.rmtree(self.cache / name, ignore_errors=True)
 
     def change_owned_file(self) -> None:
         """Change one file the distribution owns."""
@@ -119,24 +138,27 @@ class Bedplate:
             stream.write(f"# {time.time_ns()}\n")
 
     def change_package(self) -> None:
-        """Change one package (what it holds), so that it is imported and compressed anew, and lock the result."""
-        facts = self.distro / "packages" / "bench.toml"
-        facts.write_text(
-            f'[[package]]\nname = "bash"\ndrop = ["/usr/share/doc/{time.time_ns()}/*", "/usr/bin/bashbug"]\n'
-        )
-        self.run("lock", TRACK, "--offline")
+        """Change what one package holds, and lock the result: it is imported, not yet composed."""
+        drop = f"/usr/bin/{next(self._changes)}"
+        (self.distro / "packages/bench.toml").write_text(f'[[package]]\nname = "coreutils"\ndrop = ["{drop}"]\n')
+        self.run("lock", TRACK)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def host_sources(workspace: Workspace) -> str:
-    """The host's mirrors of the default upstream as deb822 sources."""
-    from bedplate.flows.upstream import mirrors_of
-
+    """The mirrors Bedplate uses, as deb822 sources."""
+    definition = read_definition(workspace)
     stanzas = []
-    for suite, url in mirrors_of(workspace).items():
-        stanzas.append(
-            f"Types: deb\nURIs: {url}\nSuites: {suite}\nComponents: main\n"
-            "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
-        )
+    for mirrors in find_all_mirrors(workspace, definition).values():
+        for suite, kind in mirrors.suites.items():
+            stanzas.append(
+                f"Types: deb\nURIs: {mirrors.bases[kind][0]}\nSuites: {suite}\nComponents: main\n"
+                "Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg\n"
+            )
     return "\n".join(stanzas)
 
 
@@ -155,40 +177,48 @@ def main() -> None:
 
 def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) -> list[Figure]:
     """All scenarios, the peer's first."""
-    from bedplate.trust.keys import KeyStore
-
-    lock = read_lock(workspace, TRACK)
-    names = sorted(p.nevra.name for p in lock.packages if isinstance(p.location, Location) and p.why == "track")
-    keys = KeyStore(workspace.keys).boot_key_paths()[0].parent
-    tree = prepare_tools(workspace, "bench").tree.root
+    definition = read_definition(workspace)
+    track = definition.track(TRACK)
+    names = [name for name in track.packages if name not in definition.own]
+    keys = key_store(workspace, definition).boot_key_paths()[0].parent
+    tree = prepare_tools(workspace, "bench", Relock.WHEN_NEEDED).tree.root
+    (scratch / "peer").mkdir()
     peer = Mkosi(tree, scratch / "peer", names, host_sources(workspace), keys)
-    peer.build(network=True)  # fills its package cache
+    peer.build()  # fills its package cache
     ours = Bedplate(workspace, scratch / "ours")
     ours.build()
+    runs = options.runs
     rows = [
-        Figure("mkosi, clean build", timed(peer.build, options.runs)),
-        Figure("full compose, imported packages at hand", timed(ours.build, options.runs, ours.forget_composed)),
-        Figure("after one package changed", timed(ours.build, options.runs, ours.change_package)),
-        Figure("after one owned file changed", timed(ours.build, options.runs, ours.change_owned_file)),
-        Figure("nothing changed", timed(ours.build, options.runs)),
+        Figure("mkosi, clean build", timed(peer.build, runs)),
+        Figure("full compose, imported packages at hand", timed(ours.build, runs, ours.forget_composed)),
+        Figure("after one package changed", timed(ours.build, runs, ours.change_package)),
+        Figure("after one owned file changed", timed(ours.build, runs, ours.change_owned_file)),
+        Figure("nothing changed", timed(ours.build, runs)),
+    ]
+    rows.append(
         Figure(
             "import of all packages, empty cache",
-            timed(lambda: ours.run("packages", "import", "--track", TRACK), options.runs, ours.forget_imported),
-        ),
-    ]
+            timed(lambda: ours.run("packages", "import", "--track", TRACK), runs, ours.forget_imported),
+        )
+    )
     if options.boot:
-        rows += boots(workspace, peer.image, ours.output, options.runs)
+        rows += boots(workspace, {"mkosi image": peer.image, "Bedplate image": ours.output / TRACK / "disk.raw"}, runs)
     return rows
 
 
-def boots(workspace: Workspace, peer: Path, output: Path, runs: int) -> list[Figure]:
-    """Seconds from power-on to ``running`` of both images under the same emulator."""
-    from bedplate.flows.boot import boot_image
-
+def boots(workspace: Workspace, images: dict[str, Path], runs: int) -> list[Figure]:
+    """Seconds from power-on to ``running``, Secure Boot and TPM on: each image's first boot and the one after."""
     rows = []
-    for name, image in (("mkosi image, boot", peer), ("Bedplate image, boot", output)):
-        seconds = [boot_image(workspace, image).boot_seconds.total for _ in range(runs)]
-        rows.append(Figure(name, seconds))
+    for name, path in images.items():
+        image = FoundImage(path, None, None)
+        first, second = Figure(f"{name}, first boot"), Figure(f"{name}, second boot")
+        for _ in range(runs):
+            with temporary_state() as state:
+                for figure in (first, second):
+                    report = boot_image(workspace, image, state=state, with_container=False)
+                    figure.seconds.append(report.boot_seconds.total)
+                    print(f"{figure.name}: {report.state}, {report.boot_seconds}", file=sys.stderr, flush=True)
+        rows += [first, second]
     return rows
 
 
