@@ -33,7 +33,7 @@ def test_it_runs_without_a_failed_unit(report):
 def test_every_link_of_the_boot_chain_holds(report, container_image):
     assert report.secure_boot
     assert report.verity
-    assert report.root_hash == container_image.manifest.root_hash
+    assert report.root_hash == container_image.build.root_hash
     assert report.tpm
     assert report.pcr11_matches is True
 
