@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -32,3 +33,14 @@ def container_build(workspace: Workspace) -> BuildOutcome:
 def container_image(workspace: Workspace, container_build: BuildOutcome) -> FoundImage:
     """The built image as commands find it."""
     return find_image(workspace, str(container_build.directory))
+
+
+@pytest.fixture
+def place(workspace, container_build, tmp_path_factory):
+    """A directory with a copy of the downloads and the keys, readable by its owner only."""
+    directory = tmp_path_factory.mktemp("other")
+    shutil.copytree(workspace.cache / "store", directory / "cache/store")
+    if (workspace.cache / "locks").is_dir():
+        shutil.copytree(workspace.cache / "locks", directory / "cache/locks")
+    shutil.copytree(workspace.keys, directory / "keys")
+    return directory
