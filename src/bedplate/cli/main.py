@@ -12,6 +12,8 @@ import typer
 
 from bedplate import __version__
 from bedplate.cli import commands
+from bedplate.cli.console import Output
+from bedplate.cli.options import Json
 from bedplate.cli.state import STATE
 from bedplate.model.errors import BedplateError
 
@@ -46,9 +48,9 @@ def options(
 
 
 @app.command()
-def version() -> None:
+def version(as_json: Json = False) -> None:
     """Print the version. Example: bedplate version"""
-    print(f"bedplate {__version__}")
+    Output(as_json=as_json).result({"version": __version__}, f"bedplate {__version__}")
 
 
 commands.register(app)
