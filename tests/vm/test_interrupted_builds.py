@@ -21,7 +21,7 @@ def test_killed_in_the_middle_then_two_at_once(workspace, container_build, place
         time.sleep(0.1)
     assert first.poll() is None, first.communicate()[1]
     first.send_signal(signal.SIGKILL)
-    first.communicate()
+    first.communicate(timeout=60)  # its workers have gone too, or its pipes would stay open
     again = [start_build(workspace, place, output=name) for name in ("one", "two")]
     for process in again:
         require_root(process, root_digest(container_build))

@@ -19,6 +19,7 @@ from bedplate.packages.importer import ImportedPackage, ImportRules, import_pack
 from bedplate.packages.own import owned_directories
 from bedplate.packages.scripts.ledger import Ledger, PackageScripts, account
 from bedplate.packages.scripts.store import ClassificationStore
+from bedplate.toolchain.workers import worker_pool
 from bedplate.upstream.download import Wanted, fetch
 from bedplate.upstream.store import ContentStore
 
@@ -78,6 +79,7 @@ def import_files(
         part(workspace, "rpms"),
         jobs=workspace.jobs,
         progress=workspace.progress,
+        executor_factory=worker_pool,
     )
     require_no_errors(imported)
     return imported

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from bedplate.resolve.request import Exclusion, Request
 from bedplate.resolve.solver import solve
 from bedplate.toolchain.run import Toolbox
 from bedplate.toolchain.tree import ToolsTree
+from bedplate.toolchain.workers import worker_pool
 from bedplate.upstream.download import MovedOnError, Wanted, fetch
 
 # Raised when the same packages are unpacked differently.
@@ -110,7 +110,7 @@ def _make_tree(workspace: Workspace, definition: DefinitionSet, lock: Lock) -> T
     try:
         with (
             workspace.progress.task("unpack the tools", len(files), "packages") as task,
-            ProcessPoolExecutor(workspace.jobs) as pool,
+            worker_pool(workspace.jobs) as pool,
         ):
             for _ in pool.map(partial(_unpack, scratch), files):
                 task.advance()
