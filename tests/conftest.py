@@ -6,12 +6,17 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from bedplate.flows.locks import Relock
 from bedplate.flows.tools import prepare_tools
 from bedplate.flows.workspace import Workspace
 from bedplate.toolchain.run import Toolbox
 from bedplate.toolchain.tree import ToolsTree
+
+# The same examples on every machine and no limit of time: a check that fails here fails for everyone.
+settings.register_profile("check", derandomize=True, deadline=None)
+settings.load_profile("check")
 
 DISTRO = Path(__file__).resolve().parent.parent / "distro"
 
