@@ -25,7 +25,7 @@ from bedplate.toolchain.workers import worker_pool
 from bedplate.upstream.download import MovedOnError, Wanted, fetch
 
 # Raised when the same packages are unpacked differently.
-_LAYOUT = 1
+_LAYOUT = 2
 _DROP = (
     "/usr/share/doc/*",
     "/usr/share/man/*",
@@ -114,6 +114,7 @@ def _make_tree(workspace: Workspace, definition: DefinitionSet, lock: Lock) -> T
         ):
             for _ in pool.map(partial(_unpack, scratch), files):
                 task.advance()
+        _link_merged_usr(scratch)
         _link_awk(scratch)
         (scratch / _COMPLETE).touch()
         _publish(scratch, tree.root)
@@ -125,6 +126,13 @@ def _make_tree(workspace: Workspace, definition: DefinitionSet, lock: Lock) -> T
 
 def _unpack(root: Path, package: Path) -> int:
     return unpack(package, root, drop=_DROP)
+
+
+def _link_merged_usr(root: Path) -> None:
+    # Not for our own use, which names every path in full: a program that enters the tree looks for its loader there.
+    for name in ("bin", "sbin", "lib", "lib64"):
+        if not (root / name).exists():
+            (root / name).symlink_to(f"usr/{name}")
 
 
 def _link_awk(root: Path) -> None:
