@@ -62,6 +62,10 @@ class DefinitionSet:
         the upstreams, the facts and the ids. Owned files, kernel options and limits are not part of it."""
         lists = wanted.model_dump(mode="json", include={"packages", "boot_packages", "exclude", "prefer"})
         facts = [fact.model_dump(mode="json", exclude={"scripts"}) for _, fact in sorted(self.facts.items())]
+        if isinstance(wanted, ToolSet):
+            # Tools are not imported: of the facts only what changes relations matters to them.
+            keys = ("name", "provides", "drop_requires", "drop_conflicts")
+            facts = [{key: fact[key] for key in keys} for fact in facts if any(fact[key] for key in keys[1:])]
         relations = [rule.model_dump(mode="json") for rule in self.drop_rules]
         upstreams = [upstream.model_dump(mode="json") for upstream in self.distro.upstreams]
         ids = self.ids.model_dump(mode="json") if isinstance(wanted, Track) else None
