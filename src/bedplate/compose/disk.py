@@ -1,7 +1,7 @@
 """The disk image: ESP with boot loader and UKI, slot A with root and verity data, slot B empty.
 
-The table is written here and the partitions' bytes are copied inside the kernel into a sparse file: systemd-repart
-makes the same layout, but takes several times as long. The ESP is made in its place by mkfs.vfat and mtools.
+The table is written here and the partitions' bytes are copied inside the kernel into a sparse file; systemd-repart is
+asked in a test whether it agrees with the layout. The ESP is made in its place by mkfs.vfat and mtools.
 
 Source: Boot Loader Specification and its boot counting (``+LEFT-DONE`` in file names), Discoverable Partitions
 Specification (root and verity partitions are found by the halves of the root hash), systemd-sysupdate's sysupdate.d(5)

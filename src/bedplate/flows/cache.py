@@ -56,7 +56,7 @@ def cache_sizes(workspace: Workspace) -> dict[str, PartSize]:
 
 
 def collect_garbage(workspace: Workspace, older_than: float) -> PartSize:
-    """Remove downloads no lock names and derived entries not used for ``older_than`` seconds; gives what went."""
+    """Remove downloads no lock names and derived entries older than ``older_than`` seconds; gives what went."""
     result = content_store(workspace).gc(_locked_digests(workspace), older_than)
     files, size = result.removed, result.removed_bytes
     now = time.time()
