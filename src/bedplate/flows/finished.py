@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bedplate.compose.inputs import code_digest
@@ -92,8 +93,8 @@ class Question:
         text = recorded.read_text()
         if self.lock is not None:
             return (result, False) if text == self.key(self.lock) else None
-        digest = self.definition.resolution_digest(self.track)
-        locks = usable_locks(self.workspace, self.track.id, track=self.track.id, definition=digest)
+        fitting = partial(self.definition.resolution_digest, self.track)
+        locks = usable_locks(self.workspace, self.track.id, track=self.track.id, definition=fitting)
         for number, (_, usable) in enumerate(locks):
             if text == self.key(usable):
                 return result, number > 0

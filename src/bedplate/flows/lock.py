@@ -103,7 +103,7 @@ def make_track_lock(
     lock = make_lock(
         solution,
         track=track.id,
-        definition=definition.resolution_digest(track),
+        definition=definition.resolution_digest(track, [one.nevra.name for one in solution.packages]),
         indexes=offer.indexes,
         rpm_digests=_digests(imported),
     )
@@ -124,7 +124,7 @@ def check_track(workspace: Workspace, name: str, *, offline: bool = False) -> li
     return check_lock(
         lock,
         track=name,
-        definition=definition.resolution_digest(track),
+        definition=definition.resolution_digest(track, lock.names),
         request=request,
         candidates=candidates,
         where=str(path),

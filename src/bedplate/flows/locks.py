@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum
 from pathlib import Path
 
@@ -61,19 +61,24 @@ def write_lock(path: Path, lock: Lock) -> None:
         raise
 
 
-def usable_locks(workspace: Workspace, name: str, *, track: str, definition: str) -> Iterator[tuple[Path, Lock]]:
+def usable_locks(
+    workspace: Workspace, name: str, *, track: str, definition: Callable[[Collection[str]], str]
+) -> Iterator[tuple[Path, Lock]]:
     """Locks that fit the definition, the committed one first; locks made on this machine for an older definition are
     passed over.
+
+    Args:
+        definition: Digest of the definition as far as it concerns the packages named.
 
     Raises:
         BadInput: the committed lock does not fit its definition: it is refused, never repaired on the quiet.
     """
     path = committed_path(workspace, name)
     lock = read_lock_file(path)
-    require_fit(lock, track=track, definition=definition, where=str(path))
+    require_fit(lock, track=track, definition=definition(lock.names), where=str(path))
     yield path, lock
     local = local_path(workspace, name)
     if local.exists():
         lock = read_lock_file(local)
-        if lock.definition == definition and lock.track == track:
+        if lock.definition == definition(lock.names) and lock.track == track:
             yield local, lock

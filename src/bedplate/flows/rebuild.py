@@ -71,7 +71,7 @@ def verify_rebuild(
         )
     lock = read_lock_file(found.lock)
     definition = read_definition(workspace)
-    digest = definition.resolution_digest(definition.track(lock.track))
+    digest = definition.resolution_digest(definition.track(lock.track), lock.names)
     require_fit(lock, track=lock.track, definition=digest, where=str(found.lock))
     _require_keys(workspace, found)
     started = time.monotonic()

@@ -54,7 +54,7 @@ def resolve_tools(workspace: Workspace, definition: DefinitionSet, tool_set: str
         prefer=tuple(wanted.prefer),
     )
     solution = solve(offer.candidates, request, known_names=offer.names)
-    digest = definition.resolution_digest(wanted)
+    digest = definition.resolution_digest(wanted, [one.nevra.name for one in solution.packages])
     return make_lock(solution, track=_lock_name(tool_set), definition=digest, indexes=offer.indexes, rpm_digests=None)
 
 
@@ -68,8 +68,8 @@ def prepare_tools(workspace: Workspace, tool_set: str = "tools", relock: Relock 
     """
     definition = read_definition(workspace)
     name = _lock_name(tool_set)
-    digest = definition.resolution_digest(definition.tool_set(tool_set))
-    locks = [lock for _, lock in usable_locks(workspace, name, track=name, definition=digest)]
+    fitting = partial(definition.resolution_digest, definition.tool_set(tool_set))
+    locks = [lock for _, lock in usable_locks(workspace, name, track=name, definition=fitting)]
     epoch = definition.distro.source_date_epoch
     for lock in locks:
         tree = _tree(workspace, lock)

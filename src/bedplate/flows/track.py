@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from bedplate.flows.imports import download
@@ -30,9 +31,9 @@ def locked_track(workspace: Workspace, definition: DefinitionSet, name: str, rel
         MovedOnError: there is none and ``relock`` does not allow another lock.
         BadInput: the committed lock does not fit its definition.
     """
-    digest = definition.resolution_digest(definition.track(name))
+    fitting = partial(definition.resolution_digest, definition.track(name))
     moved: MovedOnError | None = None
-    for path, lock in usable_locks(workspace, name, track=name, definition=digest):
+    for path, lock in usable_locks(workspace, name, track=name, definition=fitting):
         wanted = [
             Wanted(locked.location, locked.suite, str(locked.nevra))
             for locked in lock.packages

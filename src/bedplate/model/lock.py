@@ -64,6 +64,11 @@ class Lock:
     packages: tuple[LockedPackage, ...]
     indexes: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the locked packages."""
+        return [package.nevra.name for package in self.packages]
+
     def by_name(self) -> dict[str, LockedPackage]:
         """Packages keyed by name; a lock never holds two of one name."""
         return {package.nevra.name: package for package in self.packages}

@@ -58,7 +58,7 @@ def workspace(tmp_path: Path, keys: Path) -> Workspace:
 @pytest.fixture
 def found(made: MadeImage, tmp_path: Path, workspace: Workspace) -> FoundImage:
     definition = read_definition(workspace)
-    digest = definition.resolution_digest(definition.track("container"))
+    digest = definition.resolution_digest(definition.track("container"), ["demo"])
     package = LockedPackage(
         Nevra("demo", Evr(0, "1", "1"), "noarch"),
         SourceRef("demo", Evr(0, "1", "1")),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -57,18 +58,29 @@ class DefinitionSet:
         known = ", ".join(sorted(self.tools.sets))
         raise BadInput(f"no tool set {name!r}", where="distro/tools.toml", remedy=f"name one of: {known}")
 
-    def resolution_digest(self, wanted: Track | ToolSet) -> str:
-        """Digest of what decides which packages are locked for ``wanted`` and what bytes they have: its package lists,
-        the upstreams, the facts and the ids. Owned files, kernel options and limits are not part of it."""
+    def resolution_digest(self, wanted: Track | ToolSet, locked: Collection[str]) -> str:
+        """Digest of what decided which packages were locked for ``wanted`` and what bytes they have: its package lists,
+        the upstreams, and the facts, rules and own packages that concern the packages called ``locked``.
+
+        Owned files, kernel options and limits are no part of it, nor is what is said of packages of other tracks. A
+        rule for every package at once is none either: where it changes a locked package, that one's RPM digest tells.
+        """
         lists = wanted.model_dump(mode="json", include={"packages", "boot_packages", "exclude", "prefer"})
-        facts = [fact.model_dump(mode="json", exclude={"scripts"}) for _, fact in sorted(self.facts.items())]
+        facts = [
+            self.facts[name].model_dump(mode="json", exclude={"scripts"})
+            for name in sorted(locked)
+            if name in self.facts
+        ]
         if isinstance(wanted, ToolSet):
             # Tools are not imported: of the facts only what changes relations matters to them.
             keys = ("name", "provides", "drop_requires", "drop_conflicts")
             facts = [{key: fact[key] for key in keys} for fact in facts if any(fact[key] for key in keys[1:])]
-        relations = [rule.model_dump(mode="json") for rule in self.drop_rules]
+        rules = [
+            rule.model_dump(mode="json")
+            for rule in self.drop_rules
+            if any(fnmatchcase(name, pattern) for pattern in rule.of for name in locked)
+        ]
         upstreams = [upstream.model_dump(mode="json") for upstream in self.distro.upstreams]
-        ids = self.ids.model_dump(mode="json") if isinstance(wanted, Track) else None
         # Imported packages leave the directories of own ones to them; of the rest of an own package only names matter.
         own = [
             one.model_dump(
@@ -76,8 +88,9 @@ class DefinitionSet:
                 include={"name", "release", "requires", "provides", "conflicts", "obsoletes", "directories"},
             )
             for _, one in sorted(self.own.items())
+            if one.name in locked
         ]
-        return identity([lists, upstreams, facts, relations, ids, own if isinstance(wanted, Track) else None])
+        return identity([lists, upstreams, facts, rules, own if isinstance(wanted, Track) else None])
 
 
 @dataclass
