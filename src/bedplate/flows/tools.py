@@ -72,7 +72,7 @@ def prepare_tools(workspace: Workspace, tool_set: str = "tools", relock: Relock 
     locks = [lock for _, lock in usable_locks(workspace, name, track=name, definition=fitting)]
     epoch = definition.distro.source_date_epoch
     for lock in locks:
-        tree = _tree(workspace, lock)
+        tree = tools_tree(workspace, lock)
         if (tree.root / _COMPLETE).exists():
             return Toolbox(tree, epoch)
     for number, lock in enumerate(locks, start=1):
@@ -94,13 +94,14 @@ def _lock_name(tool_set: str) -> str:
     return "tools" if tool_set == "tools" else f"tools-{tool_set}"
 
 
-def _tree(workspace: Workspace, lock: Lock) -> ToolsTree:
+def tools_tree(workspace: Workspace, lock: Lock) -> ToolsTree:
+    """Where the tree of a tools lock is or will be; its name is the digest of its packages."""
     digests = sorted(package.location.sha256 for package in lock.packages if package.location is not None)
     return ToolsTree(part(workspace, "tools") / identity([_LAYOUT, digests])[:32])
 
 
 def _make_tree(workspace: Workspace, definition: DefinitionSet, lock: Lock) -> ToolsTree:
-    tree = _tree(workspace, lock)
+    tree = tools_tree(workspace, lock)
     store = content_store(workspace)
     located = [(package, package.location) for package in lock.packages if package.location is not None]
     wanted = [Wanted(location, package.suite, str(package.nevra)) for package, location in located]

@@ -30,14 +30,14 @@ def size(as_json: Json = False) -> None:
 def gc(
     older_than: Annotated[
         float, typer.Option(min=0, help="Keep what was made or downloaded in the last so many days")
-    ] = 0.0,
+    ] = 14.0,
     as_json: Json = False,
 ) -> None:
-    """Remove downloads no lock needs, and what was made from downloads. Example: bedplate store gc --older-than 7
+    """Remove downloads and tools no lock needs, and old results. Example: bedplate store gc --older-than 7
 
-    What was made (RPMs, objects, tools trees) is made again when it is needed; do not run this beside a build.
+    What was made (RPMs, objects, stage outputs) is made again when it is needed; do not run this beside a build.
     """
-    from bedplate.flows.cache import collect_garbage
+    from bedplate.flows.garbage import collect_garbage
 
     removed = collect_garbage(STATE.begin(as_json), older_than * _DAY)
     value = {"removed": removed.files, "removed_bytes": removed.size}
