@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from bedplate.model.errors import BadInput
+from bedplate.model.pe import PE32_PLUS, PeHeaders, parse_headers
 
 _CODE, _DATA, _READ = 0x20, 0x40, 0x40000000
 _SECTION = struct.Struct("<8sIIIIIIHHI")
@@ -25,33 +26,11 @@ class Section:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Headers:
-    coff: int
-    optional: int
-    table: int
-    count: int
-    section_alignment: int
-    file_alignment: int
-    headers_size: int
-
-
-def _headers(data: bytes | bytearray, where: str) -> _Headers:
-    try:
-        (start,) = struct.unpack_from("<I", data, 0x3C)
-        if data[:2] != b"MZ" or data[start : start + 4] != b"PE\0\0":
-            raise ValueError("no PE signature")
-        coff = start + 4
-        (count,) = struct.unpack_from("<H", data, coff + 2)
-        (optional_size,) = struct.unpack_from("<H", data, coff + 16)
-        optional = coff + 20
-        if struct.unpack_from("<H", data, optional)[0] != 0x20B:
-            raise ValueError("not PE32+")
-        section_alignment, file_alignment = struct.unpack_from("<II", data, optional + 32)
-        (headers_size,) = struct.unpack_from("<I", data, optional + 60)
-    except (struct.error, ValueError) as error:
-        raise BadInput(f"not an EFI program ({error})", where=where) from error
-    return _Headers(coff, optional, optional + optional_size, count, section_alignment, file_alignment, headers_size)
+def _headers(data: bytes | bytearray, where: str) -> PeHeaders:
+    head = parse_headers(data, where)
+    if head.magic != PE32_PLUS:
+        raise BadInput("not an EFI program for a 64-bit machine (PE32+)", where=where)
+    return head
 
 
 def sections(data: bytes, where: str) -> list[Section]:
@@ -77,7 +56,7 @@ def add_sections(stub: bytes, added: Sequence[Section], where: str) -> bytes:
     head = _headers(stub, where)
     present = {section.name for section in sections(stub, where)}
     twice = [section.name for section in added if section.name in present]
-    room = (head.headers_size - head.table) // _SECTION.size
+    room = (head.size - head.table) // _SECTION.size
     if twice or head.count + len(added) > room:
         cause = f"it already has {', '.join(twice)}" if twice else f"its header has room for {room} sections"
         raise BadInput(f"sections cannot be added to the stub: {cause}", where=where)
@@ -105,7 +84,7 @@ def add_sections(stub: bytes, added: Sequence[Section], where: str) -> bytes:
     return bytes(out)
 
 
-def _match_nx(out: bytearray, head: _Headers, kernel: bytes) -> None:
+def _match_nx(out: bytearray, head: PeHeaders, kernel: bytes) -> None:
     # The stub may only claim NX compatibility when the kernel inside does, or strict firmware refuses to start it.
     inner = _headers(kernel, "kernel")
     (kernel_flags,) = struct.unpack_from("<H", kernel, inner.optional + 70)

@@ -12,7 +12,7 @@ from bedplate.compose.verity import VeritySuperblock
 from bedplate.flows.disks import OpenDisk, compare_bytes
 from bedplate.model.digest import sha256
 from bedplate.model.errors import BadInput
-from bedplate.trust.pe import PeFile, parse_pe
+from bedplate.model.pe import PeFile, parse_pe
 from bedplate.verify.cpio import members, unpack_initrd
 from bedplate.verify.differences import (
     ONLY_FIRST,

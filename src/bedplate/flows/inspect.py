@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,32 +13,29 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from bedplate.compose import pcr
-from bedplate.compose.erofs.format import BLOCK, Layout
-from bedplate.compose.erofs.reader import ErofsImage, Node
+from bedplate.compose.erofs.format import BLOCK
+from bedplate.compose.erofs.reader import ErofsImage
 from bedplate.compose.gpt import TYPE_ESP, TYPE_ROOT_X86_64, TYPE_ROOT_X86_64_VERITY
 from bedplate.compose.result import file_digest
-from bedplate.compose.stages.identity import OS_RELEASE, PACKAGES
 from bedplate.compose.verity import VeritySuperblock
 from bedplate.flows.definition import read_definition
 from bedplate.flows.disks import OpenDisk, kind_of, open_disk
 from bedplate.flows.images import FoundImage
+from bedplate.flows.inspect_root import root_fact
 from bedplate.flows.locks import read_lock_file
 from bedplate.flows.workspace import Workspace
 from bedplate.model.digest import sha256
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.owners import OWNERS_NAME, parse_owners
+from bedplate.model.pe import PeFile, parse_pe
 from bedplate.trust.authenticode import signatures
 from bedplate.trust.keys import KeyStore
-from bedplate.trust.pe import PeFile, parse_pe
-from bedplate.verify import contents
-from bedplate.verify.contents import PathFact
 from bedplate.verify.fat import FatFile
 from bedplate.verify.findings import Demands, Purpose, check_image
 from bedplate.verify.hashtree import check_tree
 from bedplate.verify.inspection import (
     BesideFact,
     Inspection,
-    PackageFact,
     PartitionFact,
     ProgramFact,
     RootFact,
@@ -58,8 +53,6 @@ _TYPES: dict[UUID, str] = {
     TYPE_ROOT_X86_64_VERITY: "root-verity",
 }
 _ROOT_HASH = re.compile(r"(?:^|\s)roothash=(\S*)")
-_MAX_LIST = 16 << 20
-_MAX_PROGRAM = 256 << 20
 
 T = TypeVar("T")
 
@@ -139,7 +132,7 @@ def _inspect(found: FoundImage, attempts: _Attempts) -> Inspection:
         return replace(base, uki=program)
     if kind == "root":
         with ErofsImage(path) as image:
-            return replace(base, root=attempts.part("root", lambda: _root(image, owners), None))
+            return replace(base, root=attempts.part("root", lambda: root_fact(image, owners), None))
     with open_disk(path) as disk:
         return replace(_disk(base, disk, owners, attempts), beside=beside)
 
@@ -158,22 +151,23 @@ def _disk(base: Inspection, disk: OpenDisk, owners: Mapping[str, str] | None, at
     uki = _booted(disk, [one for one in ukis if one is not None])
     root_hash = uki.root_hash if uki is not None else ""
     root, verity = disk.root(root_hash), disk.verity(root_hash)
-    verity_fact = root_fact = None
+    verity_fact: VerityFact | None = None
+    seen_root: RootFact | None = None
     if root is not None and verity is not None:
         verity_fact = attempts.part("verity", lambda: _verity(disk, root_hash), None)
     if root is not None:
 
         def look() -> RootFact:
             with disk.erofs(root) as image:
-                return _root(image, owners)
+                return root_fact(image, owners)
 
-        root_fact = attempts.part("root", look, None)
+        seen_root = attempts.part("root", look, None)
     used: dict[int, int | None] = {}
     if files:
         esp = disk.first(TYPE_ESP)
         used[esp.start if esp else 0] = sum(file.size for file in files)
-    if root is not None and root_fact is not None:
-        used[root.start] = root_fact.bytes
+    if root is not None and seen_root is not None:
+        used[root.start] = seen_root.bytes
     if verity is not None and verity_fact is not None:
         used[verity.start] = verity_fact.bytes
     partitions = tuple(
@@ -196,7 +190,7 @@ def _disk(base: Inspection, disk: OpenDisk, owners: Mapping[str, str] | None, at
         loaders=tuple(one for one in loaders if one is not None),
         uki=uki,
         verity=verity_fact,
-        root=root_fact,
+        root=seen_root,
     )
 
 
@@ -284,79 +278,6 @@ def _verity(disk: OpenDisk, root_hash: str) -> VerityFact:
         damaged_tree=tree.bad_tree_count,
         first_damaged=tree.bad_data,
     )
-
-
-def _root(image: ErofsImage, owners: Mapping[str, str] | None) -> RootFact:
-    facts = []
-    kept: dict[str, bytes] = {}
-    seen: set[int] = set()
-    for node in image.walk():
-        facts.append(_path_fact(image, node, seen))
-        if node.path in (OS_RELEASE, PACKAGES) and node.is_file:
-            kept[node.path] = image.read(node, _MAX_LIST)
-    packages, problem = parse_packages(kept.get(PACKAGES))
-    return RootFact(
-        bytes=image.superblock.blocks * BLOCK,
-        uuid=str(UUID(bytes=image.superblock.uuid)),
-        os_release=parse_os_release(kept.get(OS_RELEASE, b"").decode(errors="replace")),
-        packages=packages,
-        contents=contents.survey(facts, owners),
-        packages_problem=problem,
-    )
-
-
-def _path_fact(image: ErofsImage, node: Node, seen: set[int]) -> PathFact:
-    inode = node.inode
-    stored, script, interpreter = 0, "", ""
-    if node.is_file and node.nid not in seen:
-        seen.add(node.nid)
-        compressed = inode.layout in (Layout.COMPRESSED_FULL, Layout.COMPRESSED_COMPACT)
-        stored = inode.value * BLOCK if compressed else inode.size
-    if node.is_file and inode.mode & 0o111:
-        script, interpreter = _classify(image, node)
-    return PathFact(
-        path=node.path,
-        mode=inode.mode,
-        uid=inode.uid,
-        gid=inode.gid,
-        size=inode.size if stat.S_ISREG(inode.mode) else 0,
-        stored=stored,
-        target=image.read(node, BLOCK).decode(errors="replace") if node.is_symlink else "",
-        xattrs=dict(image.xattrs(node)),
-        script=script,
-        interpreter=interpreter,
-    )
-
-
-def _classify(image: ErofsImage, node: Node) -> tuple[str, str]:
-    stream = image.stream(node)
-    first = next(stream, b"")
-    if not contents.is_program(first[: contents.HEAD_BYTES]):
-        return contents.classify(node.path.rpartition("/")[2], first[: contents.HEAD_BYTES])
-    name = node.path.rpartition("/")[2]
-    found = contents.classify(name, first[: contents.HEAD_BYTES])
-    if any(found) or node.inode.size > _MAX_PROGRAM or contents.is_go_program(first[: contents.HEAD_BYTES]):
-        return found
-    return contents.classify(name, first[: contents.HEAD_BYTES], first + b"".join(stream))
-
-
-def parse_packages(text: bytes | None) -> tuple[tuple[PackageFact, ...], str]:
-    """The packages of an image's own list, and what is wrong with it (empty when nothing is)."""
-    if text is None:
-        return (), "the image has no list of its packages"
-    try:
-        rows = json.loads(text)
-        packages = tuple(_package(row) for row in rows)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        return (), f"the list of packages is damaged ({type(error).__name__}: {error})"
-    names = [package.name for package in packages]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    return packages, f"packages are listed twice: {', '.join(twice)}" if twice else ""
-
-
-def _package(row: Mapping[str, object]) -> PackageFact:
-    name, evr, arch, source = (str(row[key]) for key in ("name", "evr", "arch", "source"))
-    return PackageFact(name, evr, arch, source, str(row.get("source_evr", "")))
 
 
 def _owners(found: FoundImage) -> dict[str, str] | None:

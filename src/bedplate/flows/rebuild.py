@@ -26,9 +26,9 @@ from bedplate.flows.locks import Relock, committed_path, read_lock_file
 from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import BadInput
 from bedplate.model.lock import Lock
+from bedplate.model.pe import parse_pe
 from bedplate.resolve.fit import require_fit
 from bedplate.trust.authenticode import signatures
-from bedplate.trust.pe import parse_pe
 from bedplate.verify.differences import RebuildReport
 from bedplate.verify.inspection import parse_os_release
 

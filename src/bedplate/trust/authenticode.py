@@ -17,9 +17,9 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bedplate.model.digest import sha256
 from bedplate.model.errors import TrustError
+from bedplate.model.pe import PeFile, parse_pe
 from bedplate.trust import der
 from bedplate.trust.marks import is_development
-from bedplate.trust.pe import PeFile, parse_pe
 
 _SIGNED_DATA = "1.2.840.113549.1.7.2"
 _SPC_INDIRECT_DATA = "1.3.6.1.4.1.311.2.1.4"
@@ -89,7 +89,7 @@ def require_signature(data: bytes, certificates: Sequence[bytes], where: str) ->
 
 
 def unsigned_bytes(data: bytes, where: str = "EFI program") -> bytes:
-    """A program as if never signed, see :meth:`bedplate.trust.pe.PeFile.unsigned`.
+    """A program as if never signed, see :meth:`bedplate.model.pe.PeFile.unsigned`.
 
     Raises:
         BadInput: not an EFI program.

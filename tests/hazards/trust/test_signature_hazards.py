@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bedplate.model.errors import BadInput, TrustError
+from bedplate.model.pe import parse_pe
 from bedplate.toolchain.run import Toolbox
 from bedplate.trust.authenticode import require_signature, signatures
 from bedplate.trust.keys import KeyStore
-from bedplate.trust.pe import parse_pe
 
 LOADER = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 

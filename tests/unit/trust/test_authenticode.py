@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bedplate.model.errors import TrustError
+from bedplate.model.pe import parse_pe
 from bedplate.toolchain.run import Toolbox
 from bedplate.trust.authenticode import require_signature, signatures
 from bedplate.trust.keys import KeyStore
-from bedplate.trust.pe import parse_pe
 
 LOADER = "usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 

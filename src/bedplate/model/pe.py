@@ -12,9 +12,27 @@ from dataclasses import dataclass
 from bedplate.model.errors import BadInput
 
 _MAX_SECTIONS = 96
-_PE32_PLUS = 0x20B
+PE32_PLUS = 0x20B
 _PE32 = 0x10B
 _SECURITY_DIRECTORY = 4
+
+
+@dataclass(frozen=True, slots=True)
+class PeHeaders:
+    """Where the headers of a program lie and what they say; offsets are within the file.
+
+    ``coff`` is the COFF file header, ``optional`` the optional header (of kind ``magic``), ``table`` the section table
+    with ``count`` entries of 40 bytes each.
+    """
+
+    coff: int
+    optional: int
+    magic: int
+    table: int
+    count: int
+    section_alignment: int
+    file_alignment: int
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,32 +110,52 @@ def parse_pe(data: bytes, where: str) -> PeFile:
         raise BadInput(f"not an EFI program ({error})", where=where) from error
 
 
-def _parse(data: bytes) -> PeFile:
+def parse_headers(data: bytes | bytearray, where: str) -> PeHeaders:
+    """Parse the headers of a PE32 or PE32+ file, without looking at what they point to.
+
+    Raises:
+        BadInput: it is not one.
+    """
+    try:
+        return _headers(data)
+    except (struct.error, ValueError) as error:
+        raise BadInput(f"not an EFI program ({error})", where=where) from error
+
+
+def _headers(data: bytes | bytearray) -> PeHeaders:
     if data[:2] != b"MZ":
         raise ValueError("it does not begin with MZ")
     (start,) = struct.unpack_from("<I", data, 0x3C)
     if data[start : start + 4] != b"PE\0\0":
         raise ValueError("no PE header")
-    section_count, optional_size = struct.unpack_from("<2xH12xH", data, start + 4)
+    count, optional_size = struct.unpack_from("<2xH12xH", data, start + 4)
     optional = start + 24
     (magic,) = struct.unpack_from("<H", data, optional)
-    if magic not in (_PE32, _PE32_PLUS):
+    if magic not in (PE32_PLUS, _PE32):
         raise ValueError(f"optional header of kind {magic:#x}")
-    directories = optional + (112 if magic == _PE32_PLUS else 96)
-    (header_size,) = struct.unpack_from("<I", data, optional + 60)
+    section_alignment, file_alignment = struct.unpack_from("<II", data, optional + 32)
+    (size,) = struct.unpack_from("<I", data, optional + 60)
+    return PeHeaders(
+        start + 4, optional, magic, optional + optional_size, count, section_alignment, file_alignment, size
+    )
+
+
+def _parse(data: bytes) -> PeFile:
+    head = _headers(data)
+    directories = head.optional + (112 if head.magic == PE32_PLUS else 96)
     (directory_count,) = struct.unpack_from("<I", data, directories - 4)
-    if directory_count <= _SECURITY_DIRECTORY or section_count > _MAX_SECTIONS:
+    if directory_count <= _SECURITY_DIRECTORY or head.count > _MAX_SECTIONS:
         raise ValueError("no place for a signature, or too many sections")
     entry = directories + 8 * _SECURITY_DIRECTORY
     table_offset, table_size = struct.unpack_from("<II", data, entry)
-    if table_size and (table_offset < header_size or table_offset + table_size != len(data)):
+    if table_size and (table_offset < head.size or table_offset + table_size != len(data)):
         raise ValueError("the signature table is not at the end of the file")
     end = table_offset if table_size else len(data)
-    sections = [_section(data, optional + optional_size + 40 * number) for number in range(section_count)]
-    _check_layout(sections, header_size, end)
-    if not entry + 8 <= header_size <= end:
+    sections = [_section(data, head.table + 40 * number) for number in range(head.count)]
+    _check_layout(sections, head.size, end)
+    if not entry + 8 <= head.size <= end:
         raise ValueError("the headers do not fit")
-    return PeFile(data, tuple(sections), header_size, optional + 64, entry, table_offset, table_size)
+    return PeFile(data, tuple(sections), head.size, head.optional + 64, entry, table_offset, table_size)
 
 
 def _section(data: bytes, offset: int) -> Section:
