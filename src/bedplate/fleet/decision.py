@@ -12,7 +12,7 @@ from enum import StrEnum
 
 from bedplate.fleet.policy import Limit, Policy, Ring, RingKind
 from bedplate.fleet.throttle import position, share
-from bedplate.fleet.values import Fleet, Method, Node, Pace, Release, RingCounts, Rollout, RolloutStatus
+from bedplate.fleet.values import Fleet, Method, Node, Pace, ReleaseFacts, RingCounts, Rollout, RolloutStatus
 from bedplate.fleet.versions import newer
 from bedplate.fleet.windows import next_start, start_allowed
 
@@ -58,7 +58,7 @@ class Decision:
     """What a node is told. ``release`` is what it is offered, None when it is held. ``until`` is the time from which
     the answer can change by itself, where that is known (a window, the end of a freeze)."""
 
-    release: Release | None
+    release: ReleaseFacts | None
     reason: Reason
     sentence: str
     until: float | None = None
@@ -146,7 +146,7 @@ def _node_barrier(node: Node, ring: Ring, rollout: Rollout) -> _Hold | None:
     return None
 
 
-def _release_barrier(node: Node, release: Release, now: float) -> _Hold | None:
+def _release_barrier(node: Node, release: ReleaseFacts, now: float) -> _Hold | None:
     """Why this node can never take this release as things are, whatever the roll-out says."""
     version = release.version
     if node.version == version:
@@ -168,9 +168,9 @@ def _release_barrier(node: Node, release: Release, now: float) -> _Hold | None:
     return None
 
 
-def _stepping_stone(node: Node, rollout: Rollout, now: float) -> Release | None:
+def _stepping_stone(node: Node, rollout: Rollout, now: float) -> ReleaseFacts | None:
     """The newest release this node can take on its way to the roll-out's, or None."""
-    best: Release | None = None
+    best: ReleaseFacts | None = None
     stones = rollout.stones if rollout.base is None else (*rollout.stones, rollout.base)
     for stone in stones:
         leads_there = not stone.rolls_back and newer(rollout.release.version, stone.version)
@@ -230,14 +230,14 @@ def _pinned(node: Node, ring: Ring, rollout: Rollout, fleet: Fleet, now: float) 
     return barrier.decision() if barrier is not None else _in_time(node, pinned, Reason.OFFER_PIN, ring, fleet, now)
 
 
-def _releases(rollout: Rollout) -> Iterator[Release]:
+def _releases(rollout: Rollout) -> Iterator[ReleaseFacts]:
     yield from (stone for stone in rollout.stones if stone.track == rollout.release.track)
     if rollout.base is not None:
         yield rollout.base
     yield rollout.release
 
 
-def _in_time(node: Node, release: Release, reason: Reason, ring: Ring, fleet: Fleet, now: float) -> Decision:
+def _in_time(node: Node, release: ReleaseFacts, reason: Reason, ring: Ring, fleet: Fleet, now: float) -> Decision:
     """Offer ``release`` unless a freeze, a window or the budget of nodes at once says not now."""
     for freeze in ring.freezes:
         if freeze.start.timestamp() <= now < freeze.end.timestamp():
@@ -265,7 +265,7 @@ def at_once(limit: Limit, counts: RingCounts) -> int:
     return max(allowed, 1) if limit.share and counts.nodes > 0 else 0
 
 
-def time_needed(method: Method, release: Release, policy: Policy) -> float:
+def time_needed(method: Method, release: ReleaseFacts, policy: Policy) -> float:
     """Seconds that taking ``release`` needs, reboot included: what has to fit into a window."""
     costs = policy.costs
     if method is Method.PACKAGES:

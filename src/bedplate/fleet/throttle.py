@@ -7,19 +7,20 @@ The share grows along ``start + (1 - start) * elapsed / duration``. A node is in
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 from bedplate.fleet.policy import Policy, Ring, RingKind
-from bedplate.fleet.values import Pace, Release, Rollout, RolloutStatus
+from bedplate.fleet.values import Pace, ReleaseFacts, Rollout, RolloutStatus
 
 _MANTISSA = 1 << 53
 
 
-def position(release: Release, node_id: str) -> float:
+def position(release: ReleaseFacts, node_id: str) -> float:
     """Where ``node_id`` stands in the order of ``release``: uniform in [0, 1), the same on every machine."""
     return salted(release_salt(release), node_id)
 
 
-def release_salt(release: Release) -> bytes:
+def release_salt(release: ReleaseFacts) -> bytes:
     """What :func:`salted` takes for ``release``; worth keeping when many nodes are asked about."""
     return hashlib.sha256(b"bedplate.rollout.1\x00" + release.digest.encode()).digest()
 
@@ -52,7 +53,7 @@ def active_seconds(rollout: Rollout, policy: Policy, ring: Ring, now: float) -> 
         return None
     if rollout.status is not RolloutStatus.RUNNING:
         return progress.active
-    return progress.active + min(max(now - rollout.checked, 0.0), policy.watch_step)
+    return progress.active + watched(rollout, policy, now)
 
 
 def share(rollout: Rollout, policy: Policy, ring: Ring, now: float) -> float:
@@ -61,3 +62,20 @@ def share(rollout: Rollout, policy: Policy, ring: Ring, now: float) -> float:
         return 1.0
     active = active_seconds(rollout, policy, ring, now)
     return 0.0 if active is None else curve(ring, active)
+
+
+def with_clocks_run(rollout: Rollout, policy: Policy, now: float) -> Rollout:
+    """``rollout`` with the time up to ``now`` counted for the curves of the rings that have begun."""
+    if rollout.status is not RolloutStatus.RUNNING:
+        return replace(rollout, checked=now)
+    elapsed = watched(rollout, policy, now)
+    rings = {
+        name: progress if progress.active is None else replace(progress, active=progress.active + elapsed)
+        for name, progress in rollout.rings.items()
+    }
+    return replace(rollout, rings=rings, checked=now)
+
+
+def watched(rollout: Rollout, policy: Policy, now: float) -> float:
+    """Seconds since the roll-out was last looked after that count: at most one ``watch_step``, never less than 0."""
+    return min(max(now - rollout.checked, 0.0), policy.watch_step)

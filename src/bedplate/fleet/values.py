@@ -20,7 +20,7 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Release:
+class ReleaseFacts:
     """What a decision needs to know of one signed release.
 
     Attributes:
@@ -103,9 +103,9 @@ class Rollout:
 
     id: str
     channel: str
-    release: Release
-    base: Release | None = None
-    stones: tuple[Release, ...] = ()
+    release: ReleaseFacts
+    base: ReleaseFacts | None = None
+    stones: tuple[ReleaseFacts, ...] = ()
     pace: Pace = Pace.GRADUAL
     status: RolloutStatus = RolloutStatus.RUNNING
     why: str = ""

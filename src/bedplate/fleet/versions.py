@@ -1,17 +1,16 @@
-"""The order of release versions: rpm's, which agrees with systemd's for the dotted numbers releases have."""
+"""Which of two versions is the newer one; a cached, bounded front of :mod:`bedplate.model.version`."""
 
 from __future__ import annotations
 
 from functools import lru_cache
 
-from bedplate.model.evr import rpmvercmp
+from bedplate.model.version import compare_versions
 
-
-# What follows is nonsense, and would cost; numbers of thousands of digits also cannot be read.
+# Nodes say what they like. Beyond this many characters it is nonsense and only costs time.
 _LONGEST = 256
 
 
 @lru_cache(maxsize=4096)
 def newer(left: str, right: str) -> bool:
     """Whether ``left`` sorts strictly after ``right``. Any text is taken; nonsense sorts somewhere, always the same."""
-    return rpmvercmp(left[:_LONGEST], right[:_LONGEST]) > 0
+    return compare_versions(left[:_LONGEST], right[:_LONGEST]) > 0
