@@ -17,12 +17,13 @@ __all__ = ["BuildOutcome", "build_track"]
 
 
 def build_track(
-    workspace: Workspace, name: str, relock: Relock = Relock.NEVER, *, lock: Lock | None = None
+    workspace: Workspace, name: str, relock: Relock = Relock.NEVER, *, lock: Lock | None = None, version: str = ""
 ) -> BuildOutcome:
     """Build the image of a track below ``workspace.output``, or return it when nothing has changed.
 
     Args:
         lock: Build from this lock instead of the definition's (an image's own, to build it again).
+        version: The image's version (IMAGE_VERSION); the distribution's when empty.
 
     Raises:
         MovedOnError: the mirrors no longer carry a locked version and ``relock`` does not allow another lock.
@@ -33,7 +34,7 @@ def build_track(
     definition = read_definition(workspace)
     track = definition.track(name)
     keys = key_store(workspace, definition)
-    wanted = Question(workspace, definition, track, owned_sets(workspace, track), keys, lock)
+    wanted = Question(workspace, definition, track, owned_sets(workspace, track), keys, lock, version)
     known = wanted.finished()
     if known is not None:
         result, relocked = replace(known[0], reused=True), known[1]

@@ -60,6 +60,12 @@ class Question:
     sets: Sequence[OwnedSet]
     keys: KeyStore
     lock: Lock | None
+    version: str = ""
+
+    @property
+    def image_version(self) -> str:
+        """The version of the image: the one asked for, else the distribution's."""
+        return self.version or self.definition.distro.version
 
     @property
     def output(self) -> Path:
@@ -80,6 +86,7 @@ class Question:
             self.keys.public_digests(),
             definition.tool_set("tools").model_dump(mode="json"),
             code_digest(),
+            self.image_version,
         ]
         return identity(parts)
 

@@ -51,7 +51,7 @@ def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dic
         facts=definition.facts,
         sets=sets,
         packages=_contents(workspace, definition, chosen.lock, imported),
-        version=definition.distro.version,
+        version=wanted.image_version,
         keys=_boot_keys(wanted.keys, toolbox),
         tools=tools_identity(toolbox),
     )

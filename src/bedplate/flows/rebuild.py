@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
 from bedplate.compose.build import DISK
@@ -42,9 +43,9 @@ class Downloads(Enum):
     AGAIN = "downloaded again"
 
 
-def build_from_lock(workspace: Workspace, track: str, lock: Lock) -> Path:
+def build_from_lock(workspace: Workspace, track: str, lock: Lock, version: str = "") -> Path:
     """Build a track from a given lock; gives the disk image."""
-    return build_track(workspace, track, Relock.NEVER, lock=lock).directory / DISK
+    return build_track(workspace, track, Relock.NEVER, lock=lock, version=version).directory / DISK
 
 
 def verify_rebuild(
@@ -52,7 +53,7 @@ def verify_rebuild(
     found: FoundImage,
     downloads: Downloads = Downloads.SHARED,
     keep: Path | None = None,
-    builder: Builder = build_from_lock,
+    builder: Builder | None = None,
 ) -> RebuildReport:
     """Build ``found`` again from its lock and compare.
 
@@ -74,6 +75,7 @@ def verify_rebuild(
     digest = definition.resolution_digest(definition.track(lock.track), lock.names)
     require_fit(lock, track=lock.track, definition=digest, where=str(found.lock))
     _require_keys(workspace, found)
+    builder = builder or partial(build_from_lock, version=found.build.version if found.build else "")
     started = time.monotonic()
     with _fresh_cache(workspace) as cache:
         fresh = replace(workspace, cache=cache, output=keep or cache / "out")
