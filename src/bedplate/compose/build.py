@@ -20,14 +20,12 @@ from pathlib import Path
 from uuid import UUID, uuid5
 
 from bedplate.compose.disk import DiskSpec, assemble_disk
-from bedplate.compose.erofs.linker import link
-from bedplate.compose.erofs.objects import CompressionOptions, ErofsObject, ObjectInput, ObjectStore
-from bedplate.compose.groups import ContentGroup, Contents
+from bedplate.compose.groups import Contents
 from bedplate.compose.initrd import build_initrd, initrd_key, initrd_packages
 from bedplate.compose.inputs import BuildInputs
-from bedplate.compose.limits import Census, census, check_census, check_sizes
+from bedplate.compose.limits import census, check_census, check_sizes
 from bedplate.compose.modules import ModuleIndex, index_from_json, index_to_json, load_order, read_index, select
-from bedplate.compose.plan import PlannedPackage, StageOutput, TreePlan, add_stages, plan_tree
+from bedplate.compose.plan import PlannedPackage, StageOutput, Times, TreePlan, add_stages, plan_tree
 from bedplate.compose.result import (
     RESULT_FILE,
     Artefact,
@@ -37,6 +35,8 @@ from bedplate.compose.result import (
     untouched,
     write_result,
 )
+from bedplate.compose.roots.base import RootJob, RootWriter, WrittenRoot
+from bedplate.compose.roots.kinds import ROOT_KINDS
 from bedplate.compose.scripts import ScriptIndex
 from bedplate.compose.stages.alternatives import links
 from bedplate.compose.stages.base import Stage
@@ -51,7 +51,6 @@ from bedplate.compose.stages.presets import Presets
 from bedplate.compose.stages.run import run_stages
 from bedplate.compose.stages.users import accounts
 from bedplate.compose.uki import LOADER, STUB, Uki, build_uki, command_line
-from bedplate.compose.verity import VerityResult, format_verity
 from bedplate.model.digest import canonical_json, identity
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.owners import OWNERS_NAME, format_owners
@@ -61,8 +60,8 @@ from bedplate.toolchain.run import Toolbox
 
 _NAMESPACE = UUID("7a4f0c5e-3b1d-5e0e-9d5c-6b1f2a9c4d10")
 _MIB = 1 << 20
-ROOT, VERITY, INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED, DISK = (
-    "root.erofs", "root.verity", "initrd.cpio.zst", "uki.unsigned.efi", "uki.efi", "systemd-bootx64.efi", "disk.raw",
+INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED, DISK = (
+    "initrd.cpio.zst", "uki.unsigned.efi", "uki.efi", "systemd-bootx64.efi", "disk.raw",
 )  # fmt: skip
 
 
@@ -138,9 +137,11 @@ class _Build:
         """The whole plan with the stages' outputs, and where its bytes are."""
         inputs, epoch = self.inputs, self.inputs.distro.source_date_epoch
         with self.clock.step("plan", self.progress):
-            chosen = select(self.modules, inputs.track.kernel.modules, self.where)
             packages = [PlannedPackage(p.nevra.name, p.files) for p in self.in_root]
-            plan = plan_tree(packages, inputs.sets, inputs.facts, inputs.ids, inputs.track.drop, chosen, epoch)
+            kernel = inputs.track.kernel
+            chosen = select(self.modules, kernel.modules, self.where) if kernel.module_files == "plain" else None
+            times = Times(inputs.track.root.times)
+            plan = plan_tree(packages, inputs.sets, inputs.facts, inputs.ids, inputs.track.drop, chosen, epoch, times)
             contents = Contents(self.by_name, {owned.owner: owned.sources for owned in inputs.sets})
         with self.clock.step("stages", self.progress):
             outputs = [
@@ -151,7 +152,7 @@ class _Build:
             ]
             for output in outputs:
                 contents.add_stage(output.owner, output.contents)
-            plan = add_stages(plan, outputs, inputs.ids, epoch)
+            plan = add_stages(plan, outputs, inputs.ids, epoch, times)
         return plan, contents
 
     def _run_stages(self, plan: TreePlan, contents: Contents) -> list[StageOutput]:
@@ -174,25 +175,36 @@ class _Build:
             self.inputs.identity[:16],
         )  # fmt: skip
 
-    def objects(self, plan: TreePlan, contents: Contents) -> tuple[Mapping[str, ErofsObject], Census]:
-        """The compressed groups; only what the cache lacks is read, once, and looked through for scripts on the way."""
-        scripts = ScriptIndex(self.places.cache / "scripts", contents)
-        store = ObjectStore(self.places.cache / "objects", self.toolbox)
+    @property
+    def name(self) -> str:
+        """The distribution's name and the track's."""
+        return f"{self.inputs.distro.id}-{self.inputs.track.id}"
 
-        def reader(group: ContentGroup) -> ObjectInput:
-            return ObjectInput(group.key, sum(f.size for f in group.files), lambda: scripts.reading(group))
+    def root(self, plan: TreePlan, contents: Contents) -> RootWriter:
+        """What writes the track's kind of root file system."""
+        inputs = self.inputs
+        job = RootJob(
+            track=inputs.track,
+            name=self.name,
+            version=inputs.version,
+            namespace=_NAMESPACE,
+            epoch=inputs.distro.source_date_epoch,
+            plan=plan,
+            contents=contents,
+            scripts=ScriptIndex(self.places.cache / "scripts", contents),
+            cache=self.places.cache,
+            toolbox=self.toolbox,
+            jobs=self.jobs,
+            progress=self.progress,
+            step=lambda name: self.clock.step(name, self.progress),
+        )
+        return ROOT_KINDS[inputs.track.root.filesystem](job)
 
-        options = _compression(self.inputs.track.root.compression, self.inputs.track.root.cluster_bytes)
-        with self.clock.step("compress", self.progress):
-            objects = store.ensure([reader(group) for group in plan.groups], options, self.jobs, self.progress)
-        found = {path: program for group in plan.groups for path, program in scripts.of(group).items()}
-        return objects, census(plan.entries, found)
-
-    def initrd(self) -> bytes:
+    def initrd(self, opener: str) -> bytes:
         with self.clock.step("initrd", self.progress):
             order = load_order(self.modules, self.inputs.track.kernel.initrd_modules, self.where)
-            packages = initrd_packages(self.inputs.packages, order)
-            place = self.places.cache / "initrds" / initrd_key(packages, order)
+            packages = initrd_packages(self.inputs.packages, order, opener)
+            place = self.places.cache / "initrds" / initrd_key(packages, order, opener)
             digest_place = place.with_suffix(".sha256")
             try:
                 data = place.read_bytes()
@@ -200,7 +212,7 @@ class _Build:
                     return data
             except FileNotFoundError:
                 pass
-            data = build_initrd(packages, order).data
+            data = build_initrd(packages, order, opener).data
             write_atomically(place, data)
             write_atomically(digest_place, sha256(data).hexdigest().encode())
             return data
@@ -239,13 +251,13 @@ def build_image(
         return replace(known, reused=True)
     build = _Build(inputs, places, toolbox, progress, jobs)
     plan, contents = build.tree()
-    objects, found = build.objects(plan, contents)
-    findings = check_census(found, inputs.track.limits, build.where)
+    root = build.root(plan, contents)
+    findings = check_census(census(plan.entries, root.interpreters()), inputs.track.limits, build.where)
     _stop_on_errors(findings)
     places.output.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{places.output.name}.", dir=places.output.parent))
     try:
-        result = _assemble(build, folder, plan, objects, findings)
+        result = _assemble(build, folder, root, findings)
         write_result(result)
         (folder / OWNERS_NAME).write_bytes(format_owners({entry.path: entry.owner for entry in plan.entries}))
         for name, data in (beside or {}).items():
@@ -258,42 +270,30 @@ def build_image(
     return replace(result, directory=places.output)
 
 
-def _assemble(
-    build: _Build,
-    folder: Path,
-    plan: TreePlan,
-    objects: Mapping[str, ErofsObject],
-    findings: Sequence[Finding],
-) -> BuildResult:
+def _assemble(build: _Build, folder: Path, writer: RootWriter, findings: Sequence[Finding]) -> BuildResult:
     inputs, clock, progress = build.inputs, build.clock, build.progress
-    name = f"{inputs.distro.id}-{inputs.track.id}"
-    root, verity_path = folder / ROOT, folder / VERITY
-    with clock.step("link", progress):
-        epoch = inputs.distro.source_date_epoch
-        link(plan.entries, objects, root, uuid=uuid5(_NAMESPACE, f"{name}/root"), epoch_time=epoch, label="root")
-    with clock.step("verity", progress):
-        # One salt for all versions: equal blocks keep equal leaf hashes, and an update can find what a node has.
-        salt = sha256(f"{_NAMESPACE}/{name}/salt".encode()).digest()
-        verity = format_verity(root, verity_path, salt=salt, uuid=uuid5(_NAMESPACE, f"{name}/verity"))
-    initrd = build.initrd()
+    written = writer.write(folder)
+    initrd = build.initrd(writer.opener)
     with clock.step("uki", progress):
-        uki = _boot_files(build, folder, initrd, verity.root_hash)
-    sizes = check_sizes(inputs.track.limits, root.stat().st_size, (folder / UKI).stat().st_size, len(build.in_root))
+        uki = _boot_files(build, folder, initrd, written.options)
+    sizes = check_sizes(
+        inputs.track.limits, written.path.stat().st_size, (folder / UKI).stat().st_size, len(build.in_root)
+    )
     _stop_on_errors(sizes)
     with clock.step("disk", progress):
-        layout = assemble_disk(_disk_spec(build, folder, name, verity.root_hash), folder / DISK, build.toolbox)
+        layout = assemble_disk(_disk_spec(build, folder, writer, written), folder / DISK, build.toolbox)
     with clock.step("digests", progress):
-        artefacts = _artefacts(folder, verity)
+        artefacts = _artefacts(folder, written)
     return BuildResult(
         directory=folder,
         identity=inputs.identity,
         track=inputs.track.id,
         version=inputs.version,
         artefacts=artefacts,
-        root_hash=verity.root_hash,
+        root_hash=written.root_hash,
         command_line=uki.command_line,
         pcr11=uki.pcr11,
-        root_bytes=root.stat().st_size,
+        root_bytes=written.path.stat().st_size,
         uki_bytes=(folder / UKI).stat().st_size,
         package_count=len(build.in_root),
         layout=tuple((p.label, p.start, p.size) for p in layout.partitions),
@@ -302,7 +302,7 @@ def _assemble(
     )
 
 
-def _boot_files(build: _Build, folder: Path, initrd: bytes, root_hash: str) -> Uki:
+def _boot_files(build: _Build, folder: Path, initrd: bytes, root_options: Sequence[str]) -> Uki:
     inputs = build.inputs
     options = inputs.track.kernel.command_line
     uki = build_uki(
@@ -311,7 +311,7 @@ def _boot_files(build: _Build, folder: Path, initrd: bytes, root_hash: str) -> U
         initrd,
         os_release(build.image_name),
         build.modules.version,
-        command_line(options, root_hash),
+        command_line(options, root_options),
         inputs.keys.pcr_public_key,
         inputs.keys.pcr_sign,
     )
@@ -325,36 +325,24 @@ def _boot_files(build: _Build, folder: Path, initrd: bytes, root_hash: str) -> U
     return uki
 
 
-def _disk_spec(build: _Build, folder: Path, name: str, root_hash: str) -> DiskSpec:
-    inputs, slots = build.inputs, build.inputs.track.slots
+def _disk_spec(build: _Build, folder: Path, writer: RootWriter, written: WrittenRoot) -> DiskSpec:
+    inputs = build.inputs
+    seed = uuid5(_NAMESPACE, f"{build.name}/{inputs.version}/disk")
     return DiskSpec(
-        seed=uuid5(_NAMESPACE, f"{name}/{inputs.version}/disk"),
+        seed=seed,
         epoch=inputs.distro.source_date_epoch,
         name=inputs.track.id,
-        version=inputs.version,
-        root=folder / ROOT,
-        verity=folder / VERITY,
-        root_hash=root_hash,
+        slots=writer.slots(written, seed),
         uki=folder / UKI,
-        uki_name=f"{name}_{inputs.version}",
+        uki_name=f"{build.name}_{inputs.version}",
         boot_loader=folder / LOADER_SIGNED,
-        slot_bytes=slots.root_mib * _MIB,
-        verity_slot_bytes=slots.verity_mib * _MIB,
-        esp_bytes=slots.esp_mib * _MIB,
+        esp_bytes=inputs.track.slots.esp_mib * _MIB,
     )
 
 
-def _artefacts(folder: Path, verity: VerityResult) -> tuple[Artefact, ...]:
-    known = {ROOT: verity.image_sha256, VERITY: verity.hash_sha256}
-    names = (ROOT, VERITY, INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED, DISK)
-    return tuple(describe(folder / name, known.get(name, "")) for name in names)
-
-
-def _compression(text: str, cluster: int) -> CompressionOptions:
-    algorithm, _, level = text.partition(",")
-    if algorithm not in ("zstd", "lz4hc", "deflate") or not (level or "3").isdigit():
-        raise BadInput(f"unknown compression {text!r}", where="root.compression", remedy='write for instance "zstd,3"')
-    return CompressionOptions(algorithm, int(level or "3"), cluster)
+def _artefacts(folder: Path, written: WrittenRoot) -> tuple[Artefact, ...]:
+    names = (*written.artefacts, INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED, DISK)
+    return tuple(describe(folder / name, written.artefacts.get(name, "")) for name in names)
 
 
 def _stop_on_errors(findings: Sequence[Finding]) -> None:

@@ -10,6 +10,7 @@ Specification (root and verity partitions are found by the halves of the root ha
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Mapping
@@ -31,28 +32,35 @@ MIN_ESP = 48 << 20  # FAT32 needs at least 65525 clusters: 33 MiB of one-sector 
 
 
 @dataclass(frozen=True, slots=True)
+class SlotSpec:
+    """One partition behind the ESP: ``content`` is what lies in it (``what`` in words), None for an empty one."""
+
+    type: UUID
+    uuid: UUID
+    label: str
+    size: int
+    flags: int = 0
+    content: Path | None = None
+    what: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DiskSpec:
     """What goes on a disk. Sizes are in bytes.
 
-    ``root`` and ``verity`` are the images of slot A, ``slot_bytes`` and ``verity_slot_bytes`` the size of each slot's
-    partitions (they cannot grow later). ``uki_name`` is the UKI's file name without counter and suffix. ``version``
-    ends the labels of slot A: ``<name>_<version>``. ``esp_files`` are further files of the ESP by path. ``seed`` gives
-    all identifiers that are not the root hash's. ``free_bytes`` is left unpartitioned for what the first boot makes.
-    ``epoch`` is the time of every file on the ESP.
+    ``slots`` are the partitions behind the ESP, see :func:`verified_slots` and :func:`single_root`. ``uki_name`` is the
+    UKI's file name without counter and suffix. ``esp_files`` are further files of the ESP by path. ``seed`` gives all
+    identifiers of the disk itself. ``free_bytes`` is left unpartitioned for what the first boot makes. ``epoch`` is the
+    time of every file on the ESP.
     """
 
     seed: UUID
     epoch: int
     name: str
-    version: str
-    root: Path
-    verity: Path
-    root_hash: str
+    slots: tuple[SlotSpec, ...]
     uki: Path
     uki_name: str
     boot_loader: Path
-    slot_bytes: int
-    verity_slot_bytes: int
     loader_conf: str = "timeout 0\n"
     esp_bytes: int = 256 << 20
     free_bytes: int = 0
@@ -67,33 +75,48 @@ def slot_uuids(root_hash: str) -> tuple[UUID, UUID]:
     return UUID(root_hash[:32]), UUID(root_hash[-32:])
 
 
+def verified_slots(
+    seed: UUID, label: str, root: Path, verity: Path, root_hash: str, root_bytes: int, verity_bytes: int
+) -> tuple[SlotSpec, ...]:
+    """Two slots of a verified root: A holds ``root`` and ``verity`` and is called ``label``, B is empty. Sizes in bytes
+    are of each slot's partitions; they cannot grow later."""
+    root_uuid, verity_uuid = slot_uuids(root_hash)
+    read_only = gpt.FLAG_READ_ONLY
+    return (
+        SlotSpec(gpt.TYPE_ROOT_X86_64, root_uuid, label, root_bytes, read_only, root, "root file system"),
+        SlotSpec(
+            gpt.TYPE_ROOT_X86_64_VERITY, verity_uuid, f"{label}_verity", verity_bytes, read_only, verity, "verity data"
+        ),
+        SlotSpec(gpt.TYPE_ROOT_X86_64, uuid5(seed, "root-b"), EMPTY_SLOT, root_bytes),
+        SlotSpec(gpt.TYPE_ROOT_X86_64_VERITY, uuid5(seed, "verity-b"), EMPTY_SLOT, verity_bytes),
+    )
+
+
+def single_root(seed: UUID, label: str, root: Path, root_bytes: int) -> tuple[SlotSpec, ...]:
+    """One writable root, last on the disk so that it can grow; ``root_bytes`` is the least it gets."""
+    size = max(root.stat().st_size, root_bytes)
+    return (SlotSpec(gpt.TYPE_ROOT_X86_64, uuid5(seed, "root"), label, size, gpt.FLAG_GROW, root, "root file system"),)
+
+
 def plan_layout(spec: DiskSpec) -> DiskLayout:
-    """The partitions of ``spec``: ESP, root A, verity A, root B, verity B.
+    """The partitions of ``spec``: the ESP, then its slots.
 
     Raises:
         BadInput: an image is larger than its slot, or the ESP smaller than FAT32 allows.
     """
-    for path, room, what in (
-        (spec.root, spec.slot_bytes, "root file system"),
-        (spec.verity, spec.verity_slot_bytes, "verity data"),
-    ):
-        size = path.stat().st_size
-        if size > room:
+    for slot in spec.slots:
+        size = slot.content.stat().st_size if slot.content is not None else 0
+        if size > slot.size:
             raise BadInput(
-                f"the {what} has {size} bytes, its slot {room}",
-                where=str(path),
+                f"the {slot.what} has {size} bytes, its slot {slot.size}",
+                where=str(slot.content),
                 remedy="raise the slot size in the track's definition; installed machines keep the old size",
             )
     if spec.esp_bytes < MIN_ESP:
         raise BadInput(f"an ESP needs at least {MIN_ESP} bytes", where=spec.name)
-    root_uuid, verity_uuid = slot_uuids(spec.root_hash)
-    label = f"{spec.name}_{spec.version}"
     wanted = [
         (gpt.TYPE_ESP, uuid5(spec.seed, "esp"), ESP_LABEL, spec.esp_bytes, 0),
-        (gpt.TYPE_ROOT_X86_64, root_uuid, label, spec.slot_bytes, gpt.FLAG_READ_ONLY),
-        (gpt.TYPE_ROOT_X86_64_VERITY, verity_uuid, f"{label}_verity", spec.verity_slot_bytes, gpt.FLAG_READ_ONLY),
-        (gpt.TYPE_ROOT_X86_64, uuid5(spec.seed, "root-b"), EMPTY_SLOT, spec.slot_bytes, 0),
-        (gpt.TYPE_ROOT_X86_64_VERITY, uuid5(spec.seed, "verity-b"), EMPTY_SLOT, spec.verity_slot_bytes, 0),
+        *((slot.type, slot.uuid, slot.label, slot.size, slot.flags) for slot in spec.slots),
     ]
     return gpt.place(wanted, uuid5(spec.seed, "disk"), spec.free_bytes)
 
@@ -107,7 +130,7 @@ def assemble_disk(spec: DiskSpec, out: Path, toolbox: Toolbox) -> DiskLayout:
     """
     layout = plan_layout(spec)
     head, tail = gpt.write_tables(layout)
-    esp, root, verity = layout.partitions[:3]
+    esp, *behind = layout.partitions
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as folder:
         disk = Path(folder) / "disk"
@@ -116,13 +139,29 @@ def assemble_disk(spec: DiskSpec, out: Path, toolbox: Toolbox) -> DiskLayout:
             os.truncate(target, layout.size)
             os.pwrite(target, head, 0)
             os.pwrite(target, tail, layout.size - len(tail))
-            for source, partition in ((spec.root, root), (spec.verity, verity)):
-                with source.open("rb") as content:
-                    size = os.fstat(content.fileno()).st_size
-                    copy_range(content.fileno(), 0, target, partition.start, size)
+            for slot, partition in zip(spec.slots, behind, strict=True):
+                if slot.content is not None:
+                    _copy(slot.content, target, partition.start)
         _make_esp(spec, disk, esp, Path(folder), toolbox)
         disk.rename(out)
     return layout
+
+
+def _copy(source: Path, target: int, start: int) -> None:
+    """Copy a file into the disk, its data only: what is a hole stays one."""
+    with source.open("rb") as content:
+        descriptor, size = content.fileno(), os.fstat(content.fileno()).st_size
+        at = 0
+        while at < size:
+            try:
+                at = os.lseek(descriptor, at, os.SEEK_DATA)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                return  # nothing but a hole up to the end
+            hole = os.lseek(descriptor, at, os.SEEK_HOLE)
+            copy_range(descriptor, at, target, start + at, hole - at)
+            at = hole
 
 
 def _make_esp(spec: DiskSpec, disk: Path, esp: Partition, folder: Path, toolbox: Toolbox) -> None:

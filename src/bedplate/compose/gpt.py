@@ -29,6 +29,7 @@ TYPE_ESP = UUID("c12a7328-f81f-11d2-ba4b-00a0c93ec93b")
 TYPE_ROOT_X86_64 = UUID("4f68bce3-e8cd-4db1-96e7-fbcaf984b709")
 TYPE_ROOT_X86_64_VERITY = UUID("2c7357ed-ebd2-46d9-aec1-23d437ec2bf5")
 FLAG_READ_ONLY = 1 << 60
+FLAG_GROW = 1 << 59  # systemd grows the file system to the partition's size when it is mounted
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,13 @@ from bedplate.model.digest import identity, sha256
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileKind, PackageContent
 
-REVISION = 1
+REVISION = 2
 # 19 would save a sixth of the size and cost twenty times the time.
 _LEVEL = 8
 _BUSYBOX = "/usr/bin/busybox"
-_PROGRAMS = ("/usr/sbin/dmsetup", "/usr/sbin/findfs")
+_FINDFS = "/usr/sbin/findfs"
+# How a root is opened -> the programs that takes.
+OPENERS: Mapping[str, tuple[str, ...]] = {"verity": ("/usr/sbin/dmsetup", _FINDFS), "plain": (_FINDFS,)}
 _LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 _LOADER = "/usr/lib64/ld-linux-x86-64.so.2"
 # Buses whose devices the script can see before it loads anything.
@@ -43,18 +45,22 @@ class Initrd:
     unpacked_bytes: int
 
 
-def script() -> bytes:
-    """The text of /init."""
-    return resources.files("bedplate.compose").joinpath("init.sh").read_bytes()
+def script(opener: str) -> dict[str, bytes]:
+    """The shell scripts by their name in the initrd; ``opener`` is a key of :data:`OPENERS`."""
+    folder = resources.files("bedplate.compose")
+    return {
+        "init": folder.joinpath("init.sh").read_bytes(),
+        "root.sh": folder.joinpath(f"root_{opener}.sh").read_bytes(),
+    }
 
 
-def initrd_key(packages: Sequence[PackageContent], modules: Sequence[KernelModule]) -> str:
+def initrd_key(packages: Sequence[PackageContent], modules: Sequence[KernelModule], opener: str) -> str:
     """The name of the initrd in a cache: a digest of all its bytes depend on."""
     return identity(
         [
             "initrd",
             REVISION,
-            sha256(script()),
+            [opener, *(sha256(text) for text in script(opener).values())],
             sorted(package.digest for package in packages),
             [[module.image_path, module.sha256] for module in modules],
             [_LEVEL, zstandard.__version__, list(zstandard.ZSTD_VERSION)],
@@ -62,34 +68,37 @@ def initrd_key(packages: Sequence[PackageContent], modules: Sequence[KernelModul
     )
 
 
-def initrd_packages(packages: Sequence[PackageContent], modules: Sequence[KernelModule]) -> list[PackageContent]:
+def initrd_packages(
+    packages: Sequence[PackageContent], modules: Sequence[KernelModule], opener: str
+) -> list[PackageContent]:
     """The packages an initrd takes files from: programs with their libraries, busybox, the kernel."""
     index = _path_index(packages)
     owners = {package.nevra.name: package for package in packages}
-    wanted = [_BUSYBOX, *_PROGRAMS, *(module.path for module in modules)]
+    wanted = [_BUSYBOX, *OPENERS[opener], *(module.path for module in modules)]
     found = {index[path] for path in wanted if path in index}
     found |= {name for path, name in index.items() if _is_library(path)}
     return [owners[name] for name in sorted(found)]
 
 
-def build_initrd(packages: Sequence[PackageContent], modules: Sequence[KernelModule]) -> Initrd:
+def build_initrd(packages: Sequence[PackageContent], modules: Sequence[KernelModule], opener: str) -> Initrd:
     """Make the initrd.
 
     Args:
         packages: All locked packages, those of the boot chain too.
         modules: The kernel modules in the order they are loaded.
+        opener: How the root is opened, a key of :data:`OPENERS`.
 
     Raises:
         BadInput: a program, library or module that no package brings.
     """
-    files = _programs(packages)
+    files = _programs(packages, OPENERS[opener])
     entries = [
         cpio.directory(path) for path in ("bin", "dev", "lib", "lib/modules", "lib64", "proc", "root", "run", "sys")
     ]
     entries += [
         # The kernel opens it before devtmpfs is there; without it the first messages are lost.
         cpio.character_device("dev/console", 5, 1),
-        cpio.file("init", script(), 0o755),
+        *(cpio.file(name, text, 0o755) for name, text in script(opener).items()),
     ]
     for path, data in files.items():
         place = "lib64/" if path == _LOADER else "lib/" if ".so" in path else "bin/"
@@ -116,13 +125,13 @@ def _is_library(path: str) -> bool:
     return path == _LOADER or (path.startswith(_LIBRARIES + "/") and ".so" in path and path.count("/") == 4)
 
 
-def _programs(packages: Sequence[PackageContent]) -> dict[str, bytes]:
+def _programs(packages: Sequence[PackageContent], programs: Sequence[str]) -> dict[str, bytes]:
     """Programs and, by their dynamic sections, the libraries they need; keyed by the name they are looked up by."""
     links = {e.path: e.target for p in packages for e in p.files if e.kind is FileKind.SYMLINK}
     index = _path_index(packages)
     by_name = {package.nevra.name: package for package in packages}
     result: dict[str, bytes] = {}
-    waiting = [_BUSYBOX, *_PROGRAMS, _LOADER]
+    waiting = [_BUSYBOX, *programs, _LOADER]
     while waiting:
         path = waiting.pop()
         if path in result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +32,9 @@ class SetManifest(Definition):
     modes: dict[str, Mode] = Field(default={}, description="Path -> owner and mode, where not root and 0644 or 0755")
     directories: dict[str, Mode] = Field(default={}, description="Directories that must be there, empty ones too")
     links: dict[str, str] = Field(default={}, description="Symbolic links: path -> target")
+    keyrings: dict[str, str] = Field(
+        default={}, description="Path -> key role: the role's public OpenPGP keys, the one in use and the next one"
+    )
 
 
 @dataclass(frozen=True)
@@ -57,16 +61,23 @@ class OwnedSet:
         return identity([self.name, rows, list(self.replaces)])
 
 
-def load_sets(folder: Path, names: list[str]) -> tuple[OwnedSet, ...]:
-    """Read the named sets below ``distro/files``.
+KeyringFile = Callable[[str], Path]
+
+
+def _no_keyring(role: str) -> Path:
+    raise BadInput(f"no keyring of the role {role!r} here")
+
+
+def load_sets(folder: Path, names: list[str], keyring: KeyringFile = _no_keyring) -> tuple[OwnedSet, ...]:
+    """Read the named sets below ``distro/files``; ``keyring`` gives a file with the public keys of a role.
 
     Raises:
         BadInput: a set that does not exist, a manifest with mistakes (all of one file at once), a special file.
     """
-    return tuple(load_set(folder, name) for name in names)
+    return tuple(load_set(folder, name, keyring) for name in names)
 
 
-def load_set(folder: Path, name: str) -> OwnedSet:
+def load_set(folder: Path, name: str, keyring: KeyringFile = _no_keyring) -> OwnedSet:
     """Read one set; see :func:`load_sets`."""
     root, manifest_path = folder / name, folder / f"{name}.toml"
     if not manifest_path.is_file():
@@ -77,6 +88,7 @@ def load_set(folder: Path, name: str) -> OwnedSet:
         )
     manifest = _manifest(manifest_path)
     sources = dict(_walk(root)) if root.is_dir() else {}
+    sources |= {path: keyring(role) for path, role in manifest.keyrings.items()}
     files = [_entry(path, source, manifest) for path, source in sources.items()]
     files += [
         FileEntry(path, FileKind.DIRECTORY, int(mode.mode, 8), mode.user, mode.group)

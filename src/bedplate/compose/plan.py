@@ -9,6 +9,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from enum import StrEnum
 
 from bedplate.compose import capabilities
 from bedplate.compose.groups import ContentGroup, GroupFile
@@ -22,6 +23,13 @@ from bedplate.model.tree import FromGroup, Transform, TreeEntry
 
 FILESYSTEM_PACKAGE = "filesystem"
 _SHOWN_PROBLEMS = 40
+
+
+class Times(StrEnum):
+    """Whose modification time a file has: the image's, or its package's, which the package database compares."""
+
+    IMAGE = "image"
+    PACKAGE = "package"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +133,9 @@ def plan_tree(
     facts: Mapping[str, PackageFacts],
     ids: Ids,
     drop: Sequence[str],
-    modules: Mapping[str, KernelModule],
+    modules: Mapping[str, KernelModule] | None,
     epoch: int,
+    times: Times = Times.IMAGE,
 ) -> TreePlan:
     """The tree of packages and owned files.
 
@@ -136,15 +145,16 @@ def plan_tree(
         facts: Per package: modes that upstream sets by script.
         ids: User and group numbers.
         drop: Patterns of package paths left out.
-        modules: The kernel modules to keep, by name; all others are left out.
+        modules: The kernel modules to keep, by name, unpacked; all others are left out. None: all, as shipped.
         epoch: Modification time of everything, seconds since 1970.
+        times: Whether what a package dates keeps its own time instead.
 
     Raises:
         BadInput: paths with two owners, paths below a link or a file, unknown users or groups: all of them at once.
     """
     tree = _Tree()
     dropped, replaced = matcher(drop), matcher([p for s in sets for p in s.replaces])
-    kept_modules = {module.path: module for module in modules.values()}
+    kept_modules = None if modules is None else {module.path: module for module in modules.values()}
     for package in sorted(packages, key=lambda p: p.name):
         modes = facts[package.name].modes if package.name in facts else {}
         for entry in package.files:
@@ -163,10 +173,12 @@ def plan_tree(
     for owned in sets:
         for entry in owned.files:
             tree.add(_Claim(owned.owner, entry))
-    return _finish(tree, ids, epoch)
+    return _finish(tree, ids, epoch, times=times)
 
 
-def add_stages(plan: TreePlan, outputs: Sequence[StageOutput], ids: Ids, epoch: int) -> TreePlan:
+def add_stages(
+    plan: TreePlan, outputs: Sequence[StageOutput], ids: Ids, epoch: int, times: Times = Times.IMAGE
+) -> TreePlan:
     """``plan`` with the outputs of stages; the rules of :func:`plan_tree` hold.
 
     Raises:
@@ -187,6 +199,7 @@ def add_stages(plan: TreePlan, outputs: Sequence[StageOutput], ids: Ids, epoch: 
             planned.mode,
             user_names[planned.uid],
             group_names[planned.gid],
+            planned.mtime,
             size=planned.size,
             sha256=file.sha256 if file else "",
             target=planned.target,
@@ -198,12 +211,12 @@ def add_stages(plan: TreePlan, outputs: Sequence[StageOutput], ids: Ids, epoch: 
     for output in outputs:
         for added in output.files:
             tree.add(_Claim(output.owner, added))
-    return _finish(tree, ids, epoch, xattrs)
+    return _finish(tree, ids, epoch, xattrs, times)
 
 
-def _package_claim(package: str, entry: FileEntry, modules: Mapping[str, KernelModule]) -> _Claim | None:
+def _package_claim(package: str, entry: FileEntry, modules: Mapping[str, KernelModule] | None) -> _Claim | None:
     owner = f"package:{package}"
-    if not is_module(entry.path):
+    if modules is None or not is_module(entry.path):
         return _Claim(owner, entry)
     module = modules.get(entry.path)
     if module is None:
@@ -219,11 +232,15 @@ def group_numbers(ids: Ids) -> dict[str, int]:
 
 
 def _finish(
-    tree: _Tree, ids: Ids, epoch: int, xattrs: Mapping[str, tuple[tuple[str, bytes], ...]] | None = None
+    tree: _Tree,
+    ids: Ids,
+    epoch: int,
+    xattrs: Mapping[str, tuple[tuple[str, bytes], ...]] | None = None,
+    times: Times = Times.IMAGE,
 ) -> TreePlan:
     _add_parents(tree)
     groups = _content_groups(tree)
-    entries = _entries(tree, groups, ids, epoch, xattrs or {})
+    entries = _entries(tree, groups, ids, epoch, xattrs or {}, times)
     if tree.problems:
         raise BadInput(
             "the image's tree has conflicts",
@@ -278,6 +295,7 @@ def _entries(
     ids: Ids,
     epoch: int,
     xattrs: Mapping[str, tuple[tuple[str, bytes], ...]],
+    times: Times,
 ) -> Iterable[TreeEntry]:
     gids = group_numbers(ids)
     links: dict[tuple[str, str], list[str]] = {}
@@ -302,7 +320,7 @@ def _entries(
                 mode=0o777 if entry.kind is FileKind.SYMLINK else entry.mode,
                 uid=user.uid if user else 0,
                 gid=gids.get(entry.group, 0),
-                mtime=epoch,
+                mtime=(entry.mtime if times is Times.PACKAGE else 0) or epoch,
                 owner=claim.owner,
                 size=entry.size if is_file else 0,
                 target=entry.target,

@@ -18,6 +18,7 @@ from bedplate.model.errors import BadInput
 from bedplate.toolchain.run import Toolbox
 
 STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+_OF_THE_BUILD = ("roothash=", "root=", "rootfstype=", "init=", "rdinit=")
 LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 
 
@@ -30,20 +31,20 @@ class Uki:
     pcr11: dict[str, str]
 
 
-def command_line(options: Sequence[str], root_hash: str) -> str:
-    """The signed command line: the track's options, then the root hash.
+def command_line(options: Sequence[str], root: Sequence[str]) -> str:
+    """The signed command line: the track's options, then those that name the root.
 
     Raises:
         BadInput: an option that belongs to the build, or with white space.
     """
-    wrong = [o for o in options if o.startswith(("roothash=", "root=", "init=", "rdinit=")) or o.split() != [o]]
+    wrong = [option for option in options if option.startswith(_OF_THE_BUILD) or option.split() != [option]]
     if wrong:
         raise BadInput(
             "these options cannot stand in kernel.command_line",
             details=wrong,
             remedy="the root is named by the build; write one option an entry",
         )
-    return " ".join([*options, f"roothash={root_hash}"])
+    return " ".join([*options, *root])
 
 
 def public_key_of(certificate: bytes) -> bytes:

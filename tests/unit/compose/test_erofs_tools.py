@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from tests.support.erofs import EPOCH, IMAGE_UUID, directory, file, link_files, symlink
 
-from bedplate.compose.disk import DiskSpec, assemble_disk, list_esp, read_esp_file, read_gpt, slot_uuids
+from bedplate.compose.disk import DiskSpec, assemble_disk, list_esp, read_esp_file, read_gpt, verified_slots
 from bedplate.compose.erofs.linker import link
 from bedplate.compose.erofs.objects import CompressionOptions, ErofsObject, ObjectInput, ObjectStore
 from bedplate.compose.erofs.reader import ErofsImage
@@ -193,10 +193,11 @@ def _spec(tmp_path: Path) -> DiskSpec:
     result = format_verity(image, tmp_path / "verity", salt=b"s" * 32, uuid=IMAGE_UUID)
     (tmp_path / "uki").write_bytes(_random(7, 3 << 20))
     (tmp_path / "loader").write_bytes(_random(8, 100_000))
+    slots = verified_slots(UUID(int=1), "container_7.1", image, tmp_path / "verity", result.root_hash, 8 << 20, 1 << 20)
     return DiskSpec(
-        seed=UUID(int=1), epoch=EPOCH, name="container", version="7.1", root=image, verity=tmp_path / "verity",
-        root_hash=result.root_hash, uki=tmp_path / "uki", uki_name="container_7.1", boot_loader=tmp_path / "loader",
-        slot_bytes=8 << 20, verity_slot_bytes=1 << 20, esp_bytes=64 << 20, free_bytes=32 << 20,
+        seed=UUID(int=1), epoch=EPOCH, name="container", slots=slots,
+        uki=tmp_path / "uki", uki_name="container_7.1", boot_loader=tmp_path / "loader",
+        esp_bytes=64 << 20, free_bytes=32 << 20,
         esp_files={"loader/keys/auto/db.auth": b"key"},
     )  # fmt: skip
 
@@ -213,10 +214,10 @@ def test_disk_holds_what_was_put_in_and_is_the_same_every_time(tmp_path: Path, t
     assert (tmp_path / "disk").stat().st_blocks * 512 < 8 << 20
 
     assert read_gpt(tmp_path / "disk") == layout
-    root, verity = layout.partitions[1:3]
-    assert data[root.start : root.start + spec.root.stat().st_size] == spec.root.read_bytes()
-    assert data[verity.start : verity.start + spec.verity.stat().st_size] == spec.verity.read_bytes()
-    assert (root.uuid, verity.uuid) == slot_uuids(spec.root_hash)
+    for partition, slot in zip(layout.partitions[1:3], spec.slots[:2], strict=True):
+        assert slot.content is not None
+        content = slot.content.read_bytes()
+        assert data[partition.start : partition.start + len(content)] == content
     assert [partition.label for partition in layout.partitions] == [
         "esp", "container_7.1", "container_7.1_verity", "_empty", "_empty",
     ]  # fmt: skip
@@ -250,7 +251,8 @@ def test_disk_passes_the_checks_of_sfdisk_and_repart(tmp_path: Path, toolbox: To
 
 def test_image_larger_than_its_slot_is_refused_with_the_remedy(tmp_path: Path, toolbox: Toolbox) -> None:
     spec = _spec(tmp_path)
-    spec.root.write_bytes(bytes(9 << 20))
+    assert spec.slots[0].content is not None
+    spec.slots[0].content.write_bytes(bytes(9 << 20))
     with pytest.raises(BadInput, match="its slot") as error:
         assemble_disk(spec, tmp_path / "disk", toolbox)
     assert "slot size" in error.value.remedy

@@ -2,28 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bedplate.model.definition.base import Definition
 
 
 class Slot(Definition):
-    """Sizes of the disk's partitions, in MiB. They cannot grow once nodes are installed."""
+    """Sizes of the disk's partitions, in MiB. Those of a verified root cannot grow once nodes are installed; a writable
+    root has what it needs, or ``root_mib`` where that is more, and grows on the first boot."""
 
     esp_mib: int
-    root_mib: int
-    verity_mib: int
+    root_mib: int = 0
+    verity_mib: int = 0
 
 
 class Root(Definition):
-    """The root file system."""
+    """The root file system: ``erofs`` is read-only, verified and kept in two slots; ``ext4`` is writable and alone.
 
-    filesystem: Literal["erofs"] = "erofs"
+    ``compression`` and ``cluster_bytes`` are of erofs, ``free_mib`` (room left in the file system as made) of ext4.
+    ``times`` are those of files: one for the whole image, or what the packages say, which their database compares.
+    """
+
+    filesystem: Literal["erofs", "ext4"] = "erofs"
     compression: str = "zstd,3"
     cluster_bytes: int = 65536
     verity: bool = True
+    free_mib: int = 256
+    times: Literal["image", "package"] = "image"
+
+    @model_validator(mode="after")
+    def _verity_fits(self) -> Self:
+        if self.verity != (self.filesystem == "erofs"):
+            raise ValueError("erofs is verified, ext4 is not: `verity` must be true for erofs and false for ext4")
+        return self
 
 
 class Kernel(Definition):
@@ -31,12 +44,21 @@ class Kernel(Definition):
 
     ``modules`` are module names or glob patterns below ``/usr/lib/modules/*/kernel``; everything else is left out of
     the image, but dependencies of a listed module are kept. ``initrd_modules`` are loaded by the initrd, in order.
+    ``module_files`` says whether the listed modules lie in the image unpacked, or all of them as their package ships
+    them, which is what a package manager on the machine expects.
     """
 
     package: str
     command_line: list[str]
-    modules: list[str]
+    modules: list[str] = []
     initrd_modules: list[str]
+    module_files: Literal["plain", "shipped"] = "plain"
+
+    @model_validator(mode="after")
+    def _shipped_are_all(self) -> Self:
+        if (self.module_files == "shipped") == bool(self.modules):
+            raise ValueError("list `modules` for plain module files; shipped ones are all there, without a list")
+        return self
 
 
 class Limits(Definition):

@@ -1,0 +1,76 @@
+"""A read-only root: EROFS linked from cached objects, with a dm-verity hash tree, in two slots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from uuid import UUID, uuid5
+
+from bedplate.compose.disk import SlotSpec, verified_slots
+from bedplate.compose.erofs.linker import link
+from bedplate.compose.erofs.objects import CompressionOptions, ErofsObject, ObjectInput, ObjectStore
+from bedplate.compose.groups import ContentGroup
+from bedplate.compose.roots.base import RootJob, WrittenRoot
+from bedplate.compose.verity import format_verity
+from bedplate.model.errors import BadInput
+
+ROOT, VERITY = "root.erofs", "root.verity"
+_MIB = 1 << 20
+
+
+class ErofsRoot:
+    """See :class:`bedplate.compose.roots.base.RootWriter`."""
+
+    opener = "verity"
+
+    def __init__(self, job: RootJob) -> None:
+        self._job = job
+
+    @cached_property
+    def _objects(self) -> Mapping[str, ErofsObject]:
+        """The compressed groups; only what the cache lacks is read, once, and looked through for scripts on the way."""
+        job = self._job
+        store = ObjectStore(job.cache / "objects", job.toolbox)
+
+        def reader(group: ContentGroup) -> ObjectInput:
+            return ObjectInput(group.key, sum(f.size for f in group.files), lambda: job.scripts.reading(group))
+
+        options = _compression(job.track.root.compression, job.track.root.cluster_bytes)
+        with job.step("compress"):
+            return store.ensure([reader(group) for group in job.plan.groups], options, job.jobs, job.progress)
+
+    def interpreters(self) -> Mapping[str, str]:
+        """See the protocol."""
+        assert self._objects is not None  # reading the groups is what finds the scripts
+        scripts = self._job.scripts
+        return {path: program for group in self._job.plan.groups for path, program in scripts.of(group).items()}
+
+    def write(self, folder: Path) -> WrittenRoot:
+        """See the protocol."""
+        job, root, verity_path = self._job, folder / ROOT, folder / VERITY
+        with job.step("link"):
+            uuid = uuid5(job.namespace, f"{job.name}/root")
+            link(job.plan.entries, self._objects, root, uuid=uuid, epoch_time=job.epoch, label="root")
+        with job.step("verity"):
+            # One salt for all versions: equal blocks keep equal leaf hashes, and an update can find what a node has.
+            salt = sha256(f"{job.namespace}/{job.name}/salt".encode()).digest()
+            verity = format_verity(root, verity_path, salt=salt, uuid=uuid5(job.namespace, f"{job.name}/verity"))
+        digests = {ROOT: verity.image_sha256, VERITY: verity.hash_sha256}
+        return WrittenRoot(root, digests, (f"roothash={verity.root_hash}",), verity.root_hash)
+
+    def slots(self, written: WrittenRoot, seed: UUID) -> tuple[SlotSpec, ...]:
+        """Two slots, the second one empty."""
+        sizes, label = self._job.track.slots, f"{self._job.track.id}_{self._job.version}"
+        return verified_slots(
+            seed, label, written.path, written.path.with_name(VERITY), written.root_hash,
+            sizes.root_mib * _MIB, sizes.verity_mib * _MIB,
+        )  # fmt: skip
+
+
+def _compression(text: str, cluster: int) -> CompressionOptions:
+    algorithm, _, level = text.partition(",")
+    if algorithm not in ("zstd", "lz4hc", "deflate") or not (level or "3").isdigit():
+        raise BadInput(f"unknown compression {text!r}", where="root.compression", remedy='write for instance "zstd,3"')
+    return CompressionOptions(algorithm, int(level or "3"), cluster)
