@@ -1,4 +1,5 @@
-"""X.509 keys for Secure Boot and PCR policies: RSA-2048, self-signed, marked with their kind."""
+"""X.509 certificates that say what a key is for and of which kind it is: self-signed; RSA-2048 for firmware and PCR
+policies, Ed25519 for the release store."""
 
 from __future__ import annotations
 
@@ -6,24 +7,39 @@ from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from bedplate.trust.marks import DEVELOPMENT_TEXT, KIND_EXTENSION, RELEASE_TEXT, kind_value
-from bedplate.trust.roles import Kind, Role
+from bedplate.trust.roles import Form, Kind, Role
 
 # The firmware does not look at the validity of a certificate in db; other readers do.
 _VALID = timedelta(days=3650)
 
 
+PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+
+
 def generate(role: Role, kind: Kind, distribution: str, now: datetime | None = None) -> tuple[bytes, bytes]:
-    """A new RSA-2048 key and a self-signed code-signing certificate for it, both PEM.
+    """A new key of the role's form and a self-signed certificate for it, both PEM.
 
     Returns:
         The private key (PKCS#8, unencrypted) and the certificate.
     """
+    key: PrivateKey
+    if role.form is Form.ED25519:
+        key = ed25519.Ed25519PrivateKey.generate()
+    else:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return private, certify(key, role, kind, distribution, now)
+
+
+def certify(key: PrivateKey, role: Role, kind: Kind, distribution: str, now: datetime | None = None) -> bytes:
+    """A self-signed code-signing certificate (PEM) for a key, which may be a stand-in for one in a device."""
     start = (now or datetime.now(UTC)).replace(microsecond=0)
-    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     mark = DEVELOPMENT_TEXT if kind is Kind.DEVELOPMENT else RELEASE_TEXT
     # A common name holds 64 characters at most (RFC 5280 appendix A.1); what is cut is never the mark.
     suffix = f" ({mark})"
@@ -47,11 +63,8 @@ def generate(role: Role, kind: Kind, distribution: str, now: datetime | None = N
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.UnrecognizedExtension(KIND_EXTENSION, kind_value(kind)), critical=False)
     )
-    certificate = builder.sign(key, hashes.SHA256())
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    return private, certificate.public_bytes(serialization.Encoding.PEM)
+    certificate = builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
+    return certificate.public_bytes(serialization.Encoding.PEM)
 
 
 def public_pem(certificate: bytes) -> bytes:

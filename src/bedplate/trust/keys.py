@@ -1,7 +1,7 @@
 """The key store: a directory of keys by role, private to its owner, made on first use as development keys.
 
 Layout: ``<role>/<id>/`` holds ``key.pem`` and ``cert.pem`` (and ``public.pem``), or ``key.pgp`` and ``cert.pgp``;
-``<role>/active`` names the key in use.
+``<role>/active`` names the key in use, ``<role>/next`` the one that will follow it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from bedplate.model.digest import identity, sha256
 from bedplate.model.errors import BadInput, BedplateError
 from bedplate.trust import certificates, openpgp
 from bedplate.trust.marks import DEVELOPMENT_TEXT, is_development, is_development_user_id
-from bedplate.trust.roles import ROLES, Form, Kind, Role, role
+from bedplate.trust.roles import ALL_ROLES, ROLES, Form, Kind, Role, role
 from bedplate.trust.signers import Signer, open_signer
+
+_ACTIVE, _NEXT = "active", "next"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ class KeyInfo:
 
     ``id`` is role and the start of the fingerprint; ``fingerprint`` is hex (X.509: SHA-256 of the certificate;
     OpenPGP: of the primary key); ``subject`` the certificate's subject or the user id; ``kind`` is read from the key
-    material, never from a file name.
+    material, never from a file name. ``next`` says that images trust this key already, because it will be in use.
     """
 
     id: str
@@ -42,6 +44,7 @@ class KeyInfo:
     subject: str
     directory: Path
     active: bool
+    next: bool = False
 
 
 class KeyStore:
@@ -71,6 +74,38 @@ class KeyStore:
         with self._lock():
             return self._create(wanted, kind)
 
+    def prepare(self, role_name: str, kind: Kind | None = None) -> KeyInfo:
+        """Make the key that will follow the one in use (of the same kind unless given) and announce it: images and
+        stores made from now on trust both. :meth:`activate` puts it in use.
+
+        Raises:
+            BadInput: there is no such role.
+        """
+        wanted = role(role_name)
+        with self._lock():
+            active = self._active(wanted) or self._create(wanted, kind or Kind.DEVELOPMENT)
+            made = self._create(wanted, kind or active.kind, _NEXT)
+            return self.show(made.id)
+
+    def next(self, role_name: str) -> KeyInfo | None:
+        """The key that will follow the one in use, None when none is announced."""
+        return next((info for info in self._of_role(role(role_name)) if info.next), None)
+
+    def keyring(self, role_name: str) -> bytes:
+        """OpenPGP: the public keys in use and announced for a role, one behind the other, as gpg reads a keyring.
+
+        Raises:
+            BadInput: the role has no OpenPGP keys.
+        """
+        wanted = role(role_name)
+        if wanted.form is not Form.OPENPGP:
+            raise BadInput(f"the role {wanted.id} has no OpenPGP keys")
+        following = self.next(wanted.id)
+        keys = [self.signer(wanted.id).public]
+        if following is not None:
+            keys.append(open_signer(following.directory.absolute().as_uri(), wanted).public)
+        return b"".join(keys)
+
     def ensure(self, role_name: str) -> KeyInfo:
         """The key in use for a role; a development key is made when there is none."""
         wanted = role(role_name)
@@ -79,7 +114,7 @@ class KeyStore:
 
     def list(self) -> list[KeyInfo]:
         """All keys, sorted by id."""
-        return sorted((info for entry in ROLES for info in self._of_role(entry)), key=lambda info: info.id)
+        return sorted((info for entry in ALL_ROLES for info in self._of_role(entry)), key=lambda info: info.id)
 
     def show(self, key_id: str) -> KeyInfo:
         """The key called ``key_id``.
@@ -106,7 +141,9 @@ class KeyStore:
         """
         with self._lock():
             info = self.show(key_id)
-            self._write_active(info.role, info.id)
+            self._point(info.role, _ACTIVE, info.id)
+            if info.next:
+                (self.directory / info.role / _NEXT).unlink(missing_ok=True)
             return self.show(key_id)
 
     def signer(self, role_name: str) -> Signer:
@@ -125,15 +162,19 @@ class KeyStore:
         return directory / "key.pem", directory / "public.pem"
 
     def public_digests(self) -> dict[str, str]:
-        """Role -> SHA-256 of the public part of the key in use (made on first use): inputs of a build's identity."""
-        return {entry.id: sha256(self.signer(entry.id).public) for entry in ROLES}
+        """Role -> SHA-256 of the public keys an image holds for it (made on first use): a build's inputs."""
+        return {
+            entry.id: sha256(self.keyring(entry.id) if entry.form is Form.OPENPGP else self.signer(entry.id).public)
+            for entry in ROLES
+        }
 
     def public_identity(self) -> str:
         """One digest over :meth:`public_digests`."""
         return identity(self.public_digests())
 
-    def _create(self, wanted: Role, kind: Kind) -> KeyInfo:
-        files = self._x509_files(wanted, kind) if wanted.form is Form.X509 else self._openpgp_files(wanted, kind)
+    def _create(self, wanted: Role, kind: Kind, pointer: str = _ACTIVE) -> KeyInfo:
+        make = self._openpgp_files if wanted.form is Form.OPENPGP else self._x509_files
+        files = make(wanted, kind)
         parent = self.directory / wanted.id
         parent.mkdir(mode=0o700, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
@@ -145,7 +186,7 @@ class KeyStore:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        self._write_active(wanted.id, key_id)
+        self._point(wanted.id, pointer, key_id)
         return self.show(key_id)
 
     def _x509_files(self, wanted: Role, kind: Kind) -> dict[str, bytes]:
@@ -162,7 +203,7 @@ class KeyStore:
         return self._describe(entry, directory)[0]
 
     def _describe(self, entry: Role, directory: Path) -> tuple[str, str, Kind]:
-        if entry.form is Form.X509:
+        if entry.form is not Form.OPENPGP:
             path = directory / "cert.pem"
             try:
                 certificate = x509.load_pem_x509_certificate(path.read_bytes())
@@ -183,27 +224,34 @@ class KeyStore:
         parent = self.directory / entry.id
         if not parent.is_dir():
             return
-        active = self._active_id(entry)
+        active, following = self._pointed(entry, _ACTIVE), self._pointed(entry, _NEXT)
         for directory in sorted(parent.iterdir()):
             if directory.is_dir() and directory.name.startswith(f"{entry.id}-"):
                 fingerprint, subject, kind = self._describe(entry, directory)
                 yield KeyInfo(
-                    directory.name, entry.id, kind, fingerprint, subject, directory, active=directory.name == active
+                    directory.name,
+                    entry.id,
+                    kind,
+                    fingerprint,
+                    subject,
+                    directory,
+                    active=directory.name == active,
+                    next=directory.name == following,
                 )
 
-    def _active_id(self, entry: Role) -> str:
+    def _pointed(self, entry: Role, pointer: str) -> str:
         try:
-            return (self.directory / entry.id / "active").read_text().strip()
+            return (self.directory / entry.id / pointer).read_text().strip()
         except FileNotFoundError:
             return ""
 
     def _active(self, entry: Role) -> KeyInfo | None:
-        wanted = self._active_id(entry)
+        wanted = self._pointed(entry, _ACTIVE)
         return self.show(wanted) if wanted else None
 
-    def _write_active(self, role_name: str, key_id: str) -> None:
-        path = self.directory / role_name / "active"
-        temporary = path.with_name(f".active.{os.getpid()}")
+    def _point(self, role_name: str, pointer: str, key_id: str) -> None:
+        path = self.directory / role_name / pointer
+        temporary = path.with_name(f".{pointer}.{os.getpid()}")
         _write_private(temporary, f"{key_id}\n".encode())
         temporary.rename(path)
 

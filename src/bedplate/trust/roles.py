@@ -1,4 +1,5 @@
-"""What a key is for. A new kind of signed thing is one more entry in :data:`ROLES`."""
+"""What a key is for. A new kind of signed thing is one more entry in :data:`ROLES` when its public key is part of an
+image, else in :data:`STORE_ROLES`."""
 
 from __future__ import annotations
 
@@ -16,9 +17,11 @@ class Kind(StrEnum):
 
 
 class Form(StrEnum):
-    """How the key lies on disk and what can be made of it."""
+    """How the key lies on disk and what can be made of it: an RSA key with a certificate, an Ed25519 key with a
+    certificate, or an OpenPGP key."""
 
     X509 = "x509"
+    ED25519 = "ed25519"
     OPENPGP = "openpgp"
 
 
@@ -35,7 +38,15 @@ ROLES: tuple[Role, ...] = (
     Role("boot", "Secure Boot key", Form.X509),
     Role("pcr", "PCR policy key", Form.X509),
     Role("packages", "package key", Form.OPENPGP),
+    Role("update", "update key", Form.OPENPGP),
 )
+# Keys of the release store's metadata (TUF). Nodes never see them.
+STORE_ROLES: tuple[Role, ...] = (
+    Role("root", "store root key", Form.ED25519),
+    Role("release", "release key", Form.ED25519),
+    Role("online", "store freshness key", Form.ED25519),
+)
+ALL_ROLES: tuple[Role, ...] = (*ROLES, *STORE_ROLES)
 
 
 def role(name: str) -> Role:
@@ -44,8 +55,8 @@ def role(name: str) -> Role:
     Raises:
         BadInput: there is none; the error lists the roles.
     """
-    for candidate in ROLES:
+    for candidate in ALL_ROLES:
         if candidate.id == name:
             return candidate
-    known = ", ".join(sorted(candidate.id for candidate in ROLES))
+    known = ", ".join(sorted(candidate.id for candidate in ALL_ROLES))
     raise BadInput(f"no key role {name!r}", remedy=f"name one of: {known}")

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 from bedplate.model.errors import BadInput, BedplateError
 from bedplate.trust import openpgp
@@ -41,7 +41,7 @@ class Signer(Protocol):
         ...
 
     def sign(self, data: bytes) -> bytes:
-        """X.509: PKCS#1 v1.5 with SHA-256, raw. OpenPGP: a binary detached signature."""
+        """X.509: PKCS#1 v1.5 with SHA-256, raw. Ed25519: raw. OpenPGP: a binary detached signature."""
         ...
 
 
@@ -95,8 +95,10 @@ class FileX509Signer:
 
     def sign(self, data: bytes) -> bytes:
         key = serialization.load_pem_private_key(read_key_file(self.key_path), None)
+        if isinstance(key, ed25519.Ed25519PrivateKey):
+            return key.sign(data)
         if not isinstance(key, rsa.RSAPrivateKey):
-            raise BadInput("not an RSA key", where=str(self.key_path))
+            raise BadInput("neither an RSA nor an Ed25519 key", where=str(self.key_path))
         return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
 
 
@@ -146,7 +148,7 @@ def read_key_file(path: Path) -> bytes:
 
 def _open_file(uri: str, role: Role) -> Signer:
     directory = Path(unquote(urlsplit(uri).path))
-    return FileX509Signer(directory) if role.form is Form.X509 else FileOpenPgpSigner(directory)
+    return FileOpenPgpSigner(directory) if role.form is Form.OPENPGP else FileX509Signer(directory)
 
 
 register("file", _open_file)

@@ -66,14 +66,26 @@ def test_a_set_that_does_not_exist(tmp_path: Path) -> None:
         load_sets(tmp_path, ["gone"])
 
 
-def test_the_sets_of_the_distribution_load() -> None:
+def test_a_keyring_comes_from_the_keys_in_use(tmp_path: Path) -> None:
+    write_set(tmp_path, 'description = "d"\n[keyrings]\n"/usr/lib/systemd/import-pubring.gpg" = "update"\n')
+    (tmp_path / "update").write_bytes(b"one key")
+    first = load_set(tmp_path, "base", tmp_path.__truediv__)
+    assert first.sources["/usr/lib/systemd/import-pubring.gpg"].read_bytes() == b"one key"
+    (tmp_path / "update").write_bytes(b"two keys")
+    assert load_set(tmp_path, "base", tmp_path.__truediv__).digest != first.digest
+
+
+def test_the_sets_of_the_distribution_load(tmp_path: Path) -> None:
     import tomllib
 
+    keys = tmp_path
+    for role in ("update", "packages"):
+        (keys / role).write_bytes(b"public")
     distro = Path(__file__).parents[3] / "distro"
     ids = Ids.model_validate(tomllib.loads((distro / "ids.toml").read_text()))
     for path in sorted((distro / "tracks").glob("*.toml")):
         track = Track.model_validate(tomllib.loads(path.read_text()))
-        for owned in load_sets(distro / "files", track.files):
+        for owned in load_sets(distro / "files", track.files, keys.__truediv__):
             for entry in owned.files:
                 assert entry.user in ids.users, entry
                 assert entry.group in ids.groups or entry.group in ids.users, entry

@@ -10,9 +10,10 @@ import pytest
 from cryptography import x509
 
 from bedplate.model.errors import BadInput
+from bedplate.trust import openpgp
 from bedplate.trust.keys import KeyStore
 from bedplate.trust.marks import is_development
-from bedplate.trust.roles import ROLES, Kind
+from bedplate.trust.roles import ALL_ROLES, Kind
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_development_mark_is_in_the_certificate_itself(store: KeyStore) -> None:
 
 
 def test_release_key_is_not_taken_for_a_development_key(store: KeyStore) -> None:
-    for role in ROLES:
+    for role in ALL_ROLES:
         info = store.create(role.id, Kind.RELEASE)
         assert info.kind is Kind.RELEASE, role.id
         assert "DEVELOPMENT" not in info.subject
@@ -47,7 +48,7 @@ def test_mark_survives_a_long_distribution_name(tmp_path: Path) -> None:
 
 
 def test_files_are_private(store: KeyStore) -> None:
-    for role in ROLES:
+    for role in ALL_ROLES:
         store.ensure(role.id)
     for path in [store.directory, *store.directory.rglob("*")]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
@@ -87,4 +88,38 @@ def test_unknown_id_names_those_there_are(store: KeyStore) -> None:
 def test_unknown_role_names_those_there_are(store: KeyStore) -> None:
     with pytest.raises(BadInput) as caught:
         store.create("kernel")
-    assert "boot, packages, pcr" in caught.value.remedy
+    assert "boot, online, packages, pcr, release, root, update" in caught.value.remedy
+
+
+def test_images_trust_the_announced_key_before_it_is_in_use(store: KeyStore) -> None:
+    old = store.signer("update").public
+    following = store.prepare("update")
+    new = openpgp.load((following.directory / "key.pgp").read_bytes(), "next").certificate
+    assert (following.active, following.next) == (False, True)
+    assert store.signer("update").public == old
+    assert store.keyring("update") == old + new
+    store.activate(following.id)
+    assert store.signer("update").public == new
+    assert store.keyring("update") == new, "the old key is trusted no more"
+
+
+def test_announcing_a_key_is_an_input_of_the_image(store: KeyStore) -> None:
+    before = store.public_identity()
+    store.prepare("update")
+    assert store.public_identity() != before
+
+
+def test_the_announced_key_is_of_the_kind_in_use(store: KeyStore) -> None:
+    store.create("update", Kind.RELEASE)
+    assert store.prepare("update").kind is Kind.RELEASE
+
+
+def test_store_keys_are_no_inputs_of_images(store: KeyStore) -> None:
+    before = store.public_identity()
+    store.create("release")
+    assert store.public_identity() == before
+
+
+def test_only_openpgp_roles_have_keyrings(store: KeyStore) -> None:
+    with pytest.raises(BadInput, match="no OpenPGP keys"):
+        store.keyring("boot")
