@@ -18,6 +18,7 @@ from bedplate.flows.own import build_own
 from bedplate.flows.tools import prepare_tools, tools_identity
 from bedplate.flows.track import TrackLock, locked_track
 from bedplate.flows.workspace import Workspace
+from bedplate.model.definition.facts import accounts_of
 from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.lock import Lock, format_lock
 from bedplate.model.package import PackageContent
@@ -47,7 +48,7 @@ def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dic
     inputs = BuildInputs(
         distro=definition.distro,
         track=track,
-        ids=definition.ids,
+        ids=accounts_of(definition.ids, definition.facts, {one.nevra.name for one in chosen.lock.packages}),
         facts=definition.facts,
         sets=sets,
         packages=_contents(workspace, definition, chosen.lock, imported),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bedplate.flows.cache import part
 from bedplate.flows.keys import key_store
 from bedplate.flows.workspace import Workspace
+from bedplate.model.definition.facts import accounts_of
 from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.lock import Lock
 from bedplate.model.package import Candidate
@@ -21,6 +22,8 @@ def build_own(workspace: Workspace, definition: DefinitionSet, lock: Lock) -> li
     """The own packages of a lock as RPMs; they hold the public keys in use."""
     keys = key_store(workspace, definition)
     public = {role.id: keys.signer(role.id).public for role in ROLES}
-    context = OwnContext(definition.distro, definition.ids, public)
+    # The accounts every system has; a package that brings one of its own carries its line itself.
+    everywhere = accounts_of(definition.ids, definition.facts, ())
+    context = OwnContext(definition.distro, everywhere, public)
     names = [locked.nevra.name for locked in lock.packages if locked.location is None]
     return [build(definition.own[name], context, part(workspace, "rpms") / "own") for name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -25,13 +26,15 @@ class Recipe:
     """All that decides what becomes of one upstream file, besides its bytes. Plain data, sent to worker processes.
 
     ``candidate`` holds the relations, dropped ones already left out. ``directories`` are those that ``filesystem``
-    owns: no other package does.
+    owns: no other package does. ``accounts`` is a sysusers.d(5) text with the frozen ids of the accounts the package
+    brings, empty when it brings none.
     """
 
     package: UpstreamPackage
     candidate: Candidate
     facts: PackageFacts | None
     directories: frozenset[str]
+    accounts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,26 @@ class PayloadStore(AbstractContextManager["PayloadStore"]):
             return
         self._places[path] = (self._file.tell(), len(data))
         self._file.write(data)
+
+    def copy(self, source: str, path: str) -> int:
+        """Give ``path`` the content of ``source``; gives its size in bytes.
+
+        Raises:
+            KeyError: nothing was put there.
+        """
+        if self._file is None:
+            self._memory[path] = self._memory[source]
+            return len(self._memory[path])
+        self._places[path] = self._places[source]
+        return self._places[path][1]
+
+    def text(self, path: str) -> str:
+        """The content of a small file as text, while more may still be put."""
+        if self._file is None:
+            return self._memory[path].decode(errors="replace")
+        offset, size = self._places[path]
+        self._file.flush()
+        return os.pread(self._file.fileno(), size, offset).decode(errors="replace")
 
     def get(self, path: str) -> memoryview:
         """The content of ``path``; nothing may be put any more."""

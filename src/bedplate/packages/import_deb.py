@@ -8,7 +8,7 @@ from pathlib import Path
 
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.package import FileEntry, FileFlag, FileKind, Location, UpstreamPackage
-from bedplate.packages import elf, payload_rules
+from bedplate.packages import additions, elf, payload_rules
 from bedplate.packages.deb.licence import licence_of
 from bedplate.packages.deb.mapping import map_version, source_of
 from bedplate.packages.deb.reader import DebPackage
@@ -85,7 +85,7 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
             provides.update(dict.fromkeys(found.provides))
         if entry.path == f"/usr/share/doc/{recipe.package.name}/copyright":
             licence = data
-    kept, findings = payload_rules.apply(recipe, _with_groups(files))
+    kept, findings = payload_rules.apply(recipe, additions.add(recipe, _with_groups(files), store))
     spec = PackageSpec(
         nevra=recipe.candidate.nevra,
         source=recipe.candidate.source,

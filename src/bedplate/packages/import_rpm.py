@@ -10,7 +10,7 @@ from bedplate.model.definition.facts import PackageFacts
 from bedplate.model.errors import BadInput
 from bedplate.model.evr import Evr
 from bedplate.model.package import Candidate, FileEntry, FileKind, Location, Nevra, SourceRef, UpstreamPackage
-from bedplate.packages import payload_rules
+from bedplate.packages import additions, payload_rules
 from bedplate.packages.deb.limits import DEFAULT_LIMITS
 from bedplate.packages.deb.paths import ALIASES, canonical
 from bedplate.packages.draft import Draft, PayloadStore, Recipe
@@ -90,7 +90,7 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
             store.put(_canonical_path(entry.path, str(package.nevra)), data)
         if entry.path.startswith(_SYSUSERS):
             derived.update(one.name for one in sysusers_provides(data.decode(errors="replace")))
-    kept, findings = payload_rules.apply(recipe, files)
+    kept, findings = payload_rules.apply(recipe, additions.add(recipe, files, store))
     # A requirement the definition drops is dropped here too; everything else is as the package says.
     original = candidate(recipe.package, recipe.facts)
     dropped = frozenset(original.requires) - frozenset(recipe.candidate.requires)

@@ -18,6 +18,7 @@ from bedplate.model.errors import BadInput, BedplateError, Finding, Level
 from bedplate.model.evr import Evr
 from bedplate.model.package import Candidate, Nevra, Script, SourceRef, UpstreamPackage
 from bedplate.model.progress import NoProgress, Progress
+from bedplate.packages.accounts import snippet
 from bedplate.packages.draft import PayloadStore, Recipe
 from bedplate.packages.formats import candidate, format_of
 from bedplate.packages.rpm.writer import WRITER_VERSION, write_rpm
@@ -66,7 +67,8 @@ class ImportRules:
         """All that decides what becomes of ``package``, besides its bytes."""
         facts = self.facts.get(package.name)
         (kept,), _ = drop_requirements([candidate(package, facts)], self.dropped)
-        return Recipe(package, kept, facts, self.directories)
+        accounts = snippet(self.ids.only(facts.users, facts.groups), package.name) if facts else ""
+        return Recipe(package, kept, facts, self.directories, accounts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ def _target(cache_dir: Path, recipe: Recipe) -> Path:
             "facts": _facts_that_matter(recipe.facts or PackageFacts(name=recipe.package.name)),
             "candidate": _plain(recipe.candidate),
             "directories": sorted(recipe.directories),
+            **({"accounts": recipe.accounts} if recipe.accounts else {}),
         }
     )
     return cache_dir / key[:2] / f"{key}.rpm"
@@ -180,7 +183,10 @@ def _target(cache_dir: Path, recipe: Recipe) -> Path:
 
 def _facts_that_matter(facts: PackageFacts) -> Any:
     # A reviewed script verdict or a link changes no byte of the package.
-    return facts.model_dump(mode="json", include={"provides", "drop", "modes"})
+    matter = facts.model_dump(mode="json", include={"provides", "drop"})
+    matter["modes"] = {path: mode.model_dump(mode="json", exclude_defaults=True) for path, mode in facts.modes.items()}
+    added = facts.model_dump(mode="json", include={"directories", "links", "files", "tmpfiles"}, exclude_defaults=True)
+    return {**matter, **added}
 
 
 def _plain(one: Candidate) -> list[Any]:

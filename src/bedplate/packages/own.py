@@ -15,6 +15,7 @@ from bedplate.model.digest import identity
 from bedplate.model.errors import BadInput
 from bedplate.model.evr import Evr
 from bedplate.model.package import Candidate, FileEntry, FileFlag, FileKind, Nevra, SourceRef
+from bedplate.packages.accounts import sysusers_lines
 from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpm.spec import FileTrigger, PackageSpec
 from bedplate.packages.rpm.writer import WRITER_VERSION, write_rpm
@@ -104,14 +105,8 @@ def build(package: OwnPackage, context: OwnContext, cache_dir: Path) -> BuiltPac
 
 
 def sysusers(ids: Ids) -> str:
-    """Every user and group with its frozen id, as sysusers.d(5): groups first, then users, then memberships."""
-    lines = ["# Every user and group of the distribution. The numbers are frozen."]
-    lines += [f"g {name} {gid}" for name, gid in sorted(ids.groups.items(), key=lambda item: (item[1], item[0]))]
-    for name, user in sorted(ids.users.items(), key=lambda item: (item[1].uid, item[0])):
-        number = f"{user.uid}:{user.group}" if user.group else str(user.uid)
-        lines.append(f'u {name} {number} "{user.gecos or name}" {user.home} {user.shell}')
-    lines += [f"m {user} {group}" for group, users in sorted(ids.members.items()) for user in sorted(users)]
-    return "\n".join(lines) + "\n"
+    """Every user and group of ``ids`` with its frozen id, as sysusers.d(5)."""
+    return "\n".join(["# Every user and group of the distribution. The numbers are frozen.", *sysusers_lines(ids), ""])
 
 
 def owned_directories(packages: Iterable[OwnPackage]) -> frozenset[str]:

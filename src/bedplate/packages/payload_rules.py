@@ -54,7 +54,8 @@ def _with_mode(entry: FileEntry, modes: Mapping[str, Mode]) -> FileEntry:
     mode = modes.get(entry.hardlink or entry.path)
     if mode is None or entry.kind is FileKind.SYMLINK:
         return entry
-    return replace(entry, mode=int(mode.mode, 8), user=mode.user, group=mode.group)
+    capabilities = mode.capabilities or entry.capabilities
+    return replace(entry, mode=int(mode.mode, 8), user=mode.user, group=mode.group, capabilities=capabilities)
 
 
 def _unused_modes(facts: PackageFacts, files: list[FileEntry], recipe: Recipe) -> Iterable[Finding]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bedplate.model.definition.base import Definition
 
@@ -15,6 +16,7 @@ class Mode(Definition):
     mode: str = Field(pattern=r"^[0-7]{3,4}$")
     user: str = "root"
     group: str = "root"
+    capabilities: str = Field(default="", description="File capabilities as cap_to_text(3) writes them")
 
 
 class Alternative(Definition):
@@ -22,6 +24,25 @@ class Alternative(Definition):
 
     link: str
     target: str
+    priority: int = Field(default=0, description="Of several targets that are installed the highest one is linked")
+
+
+class AddedFile(Definition):
+    """A file that upstream's script would have made: it is part of our package.
+
+    Either ``content``, or ``copy_of`` names a file of the same package that it is a copy of.
+    """
+
+    content: str = ""
+    copy_of: str = ""
+    mode: Mode = Mode(mode="0644")
+    config: bool = Field(default=True, description="An administrator may change it: kept on upgrade")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> AddedFile:
+        if self.content and self.copy_of:
+            raise ValueError("give `content` or `copy_of`, not both")
+        return self
 
 
 class Verdict(Definition):
@@ -47,6 +68,14 @@ class PackageFacts(Definition):
     drop: list[str] = Field(default=[], description="Glob patterns of paths that never enter our RPM")
     modes: dict[str, Mode] = {}
     alternatives: list[Alternative] = []
+    users: list[str] = Field(
+        default=[], description="Users of distro/ids.toml, with their own groups, that exist where this package is"
+    )
+    groups: list[str] = Field(default=[], description="Groups of distro/ids.toml that exist where this package is")
+    directories: dict[str, Mode] = Field(default={}, description="Directories the script would have made")
+    links: dict[str, str] = Field(default={}, description="Symbolic links the script would have made: path -> target")
+    files: dict[str, AddedFile] = Field(default={}, description="Files the script would have made: path -> file")
+    tmpfiles: list[str] = Field(default=[], description="Lines of a tmpfiles.d file of the package")
     scripts: list[Verdict] = []
 
 
@@ -91,3 +120,28 @@ class Ids(Definition):
     users: dict[str, User]
     groups: dict[str, int]
     members: dict[str, list[str]] = Field(default={}, description="Group -> users that belong to it besides their own")
+
+    def only(self, users: Collection[str], groups: Collection[str]) -> Ids:
+        """The part of the table with these users, their own and their primary groups, and these groups."""
+        kept = {name: user for name, user in self.users.items() if name in users}
+        wanted = {*groups, *(user.group for user in kept.values() if user.group)}
+        return Ids(
+            users=kept,
+            groups={name: number for name, number in self.groups.items() if name in wanted},
+            members={
+                group: chosen
+                for group, members in self.members.items()
+                if (chosen := [user for user in members if user in kept])
+            },
+        )
+
+
+def accounts_of(ids: Ids, facts: Mapping[str, PackageFacts], packages: Collection[str]) -> Ids:
+    """The accounts of a system with these ``packages`` (names): those no package brings, and those that one of these
+    brings. A number is the same wherever the account exists."""
+    brought_users = {name for fact in facts.values() for name in fact.users}
+    brought_groups = {name for fact in facts.values() for name in fact.groups}
+    here = [facts[name] for name in packages if name in facts]
+    users = (ids.users.keys() - brought_users) | {name for fact in here for name in fact.users}
+    groups = (ids.groups.keys() - brought_groups) | {name for fact in here for name in fact.groups}
+    return ids.only(users, groups)

@@ -67,14 +67,19 @@ class DefinitionSet:
         """
         lists = wanted.model_dump(mode="json", include={"packages", "boot_packages", "exclude", "prefer"})
         facts = [
-            self.facts[name].model_dump(mode="json", exclude={"scripts"})
+            # Defaults say nothing: a new kind of fact makes no lock stale.
+            self.facts[name].model_dump(mode="json", exclude={"scripts"}, exclude_defaults=True)
             for name in sorted(locked)
             if name in self.facts
         ]
         if isinstance(wanted, ToolSet):
             # Tools are not imported: of the facts only what changes relations matters to them.
             keys = ("name", "provides", "drop_requires", "drop_conflicts")
-            facts = [{key: fact[key] for key in keys} for fact in facts if any(fact[key] for key in keys[1:])]
+            facts = [
+                {key: fact.get(key, self.facts[fact["name"]].model_dump()[key]) for key in keys}
+                for fact in facts
+                if any(fact.get(key) for key in keys[1:])
+            ]
         rules = [
             rule.model_dump(mode="json")
             for rule in self.drop_rules

@@ -84,6 +84,7 @@ class NeedKind(StrEnum):
     MEMBER = "member"
     MODE = "mode"
     OWNED = "owned"
+    CAPABILITY = "capability"
 
 
 @dataclass(frozen=True, slots=True, order=True)

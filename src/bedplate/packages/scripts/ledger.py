@@ -198,6 +198,7 @@ class _Definition:
             for alternative in package.alternatives
         }
         self._links = {link for link, _ in self._alternatives}
+        self._brought = {name for package in facts.values() for name in (*package.users, *package.groups)}
 
     def holds(self, package: str, need: Need) -> bool:
         """Whether the definition gives what ``package``'s script would have made.
@@ -208,19 +209,40 @@ class _Definition:
             case NeedKind.ALTERNATIVE:
                 return need.key[0] in self._links
             case NeedKind.USER:
-                return need.key[0] in self._users
+                return need.key[0] in self._users and self._exists_with(package, need.key[0])
             case NeedKind.GROUP:
-                return need.key[0] in self._groups
+                return need.key[0] in self._groups and self._exists_with(package, need.key[0])
             case NeedKind.MEMBER:
                 group, user = need.key
                 return (group, user) in self._members or (user in self._users and self._users[user].group == group)
             case NeedKind.OWNED:
-                return need.key[0] in self._owned
+                return need.key[0] in self._owned or need.key[0] in self._added(package)
             case NeedKind.MODE:
-                # The distribution's own files have their modes beside them.
+                # The distribution's own files and those the facts add have their modes beside them.
                 known = self.facts.get(package)
                 modes = {canonical(path) for path in known.modes} if known else set()
-                return need.key[0] in modes or need.key[0] in self._owned
+                return need.key[0] in modes or need.key[0] in self._owned or need.key[0] in self._added(package)
+            case NeedKind.CAPABILITY:
+                known = self.facts.get(package)
+                return known is not None and any(
+                    mode.capabilities for path, mode in known.modes.items() if canonical(path) == need.key[0]
+                )
+
+    def _exists_with(self, package: str, account: str) -> bool:
+        """Whether the account is everyone's, or one that the package itself brings."""
+        known = self.facts.get(package)
+        mine = {*known.users, *known.groups} if known else set()
+        return account not in self._brought or account in mine
+
+    def _added(self, package: str) -> set[str]:
+        """Canonical paths that the facts add to the package."""
+        known = self.facts.get(package)
+        if known is None:
+            return set()
+        # "d /path …" of a tmpfiles.d line makes the path at boot and at installation.
+        lines = (line.split() for line in known.tmpfiles)
+        made = {fields[1] for fields in lines if len(fields) > 1}
+        return {canonical(path) for path in (*known.directories, *known.links, *known.files, *made)}
 
 
 def _row(entry: ScriptAccount) -> LedgerRow:
