@@ -2,6 +2,6 @@
 
 The values are in :mod:`~bedplate.fleet.values` and :mod:`~bedplate.fleet.policy`. A poll asks
 :func:`~bedplate.fleet.decision.decide` and tells :mod:`~bedplate.fleet.observing` what it saw; at intervals
-:func:`~bedplate.fleet.running.choose_first` and :func:`~bedplate.fleet.running.advance` move a roll-out on; people do it
-with :mod:`~bedplate.fleet.commands`.
+:func:`~bedplate.fleet.running.choose_first` and :func:`~bedplate.fleet.running.advance` move a roll-out on; people
+command it with :mod:`~bedplate.fleet.commands`.
 """

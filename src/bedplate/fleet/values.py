@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from bedplate.fleet.policy import Policy
+from bedplate.model.release import Release, Withdrawal
 
 
 class Method(StrEnum):
@@ -43,6 +44,21 @@ class ReleaseFacts:
     expires: float | None = None
     rolls_back: frozenset[str] = frozenset()
     changed_packages: int = 0
+
+    @classmethod
+    def of(
+        cls, release: Release, digest: str, withdrawal: Withdrawal | None = None, *, changed_packages: int = 0
+    ) -> ReleaseFacts:
+        """The facts of a verified release; ``digest`` is the hex SHA-256 of its signed manifest."""
+        return cls(
+            version=release.version,
+            digest=digest,
+            track=release.track,
+            floor=release.floor,
+            withdrawn=(withdrawal.reason or "no reason given") if withdrawal is not None else "",
+            expires=float(release.expires),
+            changed_packages=changed_packages,
+        )
 
 
 @dataclass(frozen=True, slots=True)
