@@ -12,7 +12,7 @@ import zstandard
 from bedplate.compose.erofs import format
 from bedplate.compose.erofs.clusters import Head, Kind, encode_compact
 from bedplate.compose.erofs.linker import LinkResult, link
-from bedplate.compose.erofs.objects import INDEX_ALIGNMENT, ErofsObject, ObjectFile
+from bedplate.compose.erofs.objects import INDEX_ALIGNMENT, ErofsObject, Features, ObjectFile
 from bedplate.model.package import FileKind
 from bedplate.model.tree import FromGroup, TreeEntry
 
@@ -43,7 +43,8 @@ def make_object(directory: Path, key: str, files: Mapping[str, bytes]) -> ErofsO
             data += content[:whole]
     path = directory / key
     path.write_bytes(data)
-    return ErofsObject(key, path, len(data) // format.BLOCK, 3, 8, _CONFIGURATION, found)
+    sha256 = hashlib.sha256(data).digest()
+    return ErofsObject(key, path, len(data) // format.BLOCK, sha256, Features(3, 8, _CONFIGURATION), found)
 
 
 def _compress(content: bytes) -> tuple[bytes, list[Head]]:

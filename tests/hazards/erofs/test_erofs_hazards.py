@@ -142,6 +142,6 @@ def test_object_cut_short_while_linking_leaves_no_image(tmp_path: Path) -> None:
     content = os.urandom(4 * 4096)
     item = make_object(tmp_path, "g", {"/a": content})
     os.truncate(item.path, 4096)
-    with pytest.raises(BedplateError, match="cut short"):
+    with pytest.raises(BedplateError, match="damaged"):
         link([file("/a", content)], {"g": item}, tmp_path / "i", uuid=IMAGE_UUID, epoch_time=EPOCH)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["g"]
+    assert list(tmp_path.iterdir()) == []  # nor the object: the next build makes it again

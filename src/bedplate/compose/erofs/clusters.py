@@ -63,6 +63,11 @@ class MapHeader:
         low, high, advise, algorithms, bits = _HEADER.unpack_from(data)
         return cls(low | high << 16, advise, algorithms, bits)
 
+    def pack(self) -> bytes:
+        """The header's 8 bytes."""
+        low, high = self.fragment & 0xFFFF, self.fragment >> 16
+        return _HEADER.pack(low, high, self.advise, self.algorithms, self.cluster_bits)
+
     @property
     def inline_size(self) -> int:
         """Bytes of a physical cluster that lies in the metadata."""

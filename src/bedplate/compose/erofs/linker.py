@@ -15,15 +15,15 @@ import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from uuid import UUID
 
 from bedplate.compose.erofs import format
 from bedplate.compose.erofs.clusters import Advise, MapHeader, decode_compact, encode_compact, relocate_compact
-from bedplate.compose.erofs.copying import copy_range
 from bedplate.compose.erofs.format import BLOCK, Compat, Layout, Superblock
 from bedplate.compose.erofs.inodes import LinkedInode, Tree, build_tree
-from bedplate.compose.erofs.objects import INDEX_ALIGNMENT, ErofsObject, ObjectFile
+from bedplate.compose.erofs.objects import INDEX_ALIGNMENT, ErofsObject, Features, ObjectFile
 from bedplate.model.errors import BadInput, BedplateError
 from bedplate.model.tree import TreeEntry
 
@@ -75,12 +75,14 @@ def link(
     Raises:
         BadInput: entries that are no tree: a path twice, a parent missing, a hard link to nothing.
         BedplateError: content that no object holds, or of another size; a disk error.
+        DamagedObjectError: an object's data are not what was written; it has been removed.
     """
     if len(label.encode()) > 15:
         raise BadInput("a volume label has at most 15 bytes", where=label)
     tree = build_tree(entries, objects, epoch_time)
     used = [objects[key] for key in sorted({inode.group for inode in tree.inodes if inode.group})]
-    configurations, incompat, algorithms = _features(used)
+    features = _features(used)
+    configurations = features.configurations
     metadata_end = _place_inodes(tree, format.SUPERBLOCK_OFFSET + format.SUPERBLOCK_SIZE + len(configurations))
     data_start = -(-metadata_end // DATA_ALIGNMENT) * DATA_ALIGNMENT // BLOCK
     literals, runs, end = _place_data(tree, objects, data_start)
@@ -93,8 +95,8 @@ def link(
         epoch_time=epoch_time,
         uuid=uuid.bytes,
         compat=Compat.SB_CHECKSUM | Compat.MTIME,
-        incompat=incompat,
-        algorithms=algorithms,
+        incompat=features.incompat,
+        algorithms=features.algorithms,
         label=label.encode(),
     )
     at = format.SUPERBLOCK_OFFSET
@@ -106,16 +108,16 @@ def link(
     return LinkResult(end * BLOCK, end, data_start, len(tree.inodes), sum(run.count for run in runs))
 
 
-def _features(used: Sequence[ErofsObject]) -> tuple[bytes, int, int]:
-    """Configurations, incompatible features and algorithms an image of these objects must announce.
+def _features(used: Sequence[ErofsObject]) -> Features:
+    """What an image of these objects must announce.
 
     Raises:
         BedplateError: objects made with different options.
     """
-    kinds = {(item.configurations, item.incompat, item.algorithms) for item in used}
+    kinds = {item.features for item in used}
     if len(kinds) > 1:
         raise BedplateError("objects of different compression options cannot be linked into one image")
-    return next(iter(kinds), (b"", 0, 0))
+    return next(iter(kinds), Features(0, 0, b""))
 
 
 def _place_inodes(tree: Tree, start: int) -> int:
@@ -256,25 +258,12 @@ def _write_image(
             _write_at(target, metadata, 0)
             for block, inode in literals:
                 _write_at(target, _literal(inode), block * BLOCK)
-            source_path: Path | None = None
-            source = -1
-            try:
-                for run in runs:
-                    if run.object.path != source_path:
-                        if source >= 0:
-                            os.close(source)
-                            source = -1
-                        source_path = run.object.path
-                        source = os.open(source_path, os.O_RDONLY | os.O_CLOEXEC)
-                    try:
-                        copy_range(source, run.start * BLOCK, target, run.target * BLOCK, run.count * BLOCK)
-                    except EOFError as error:
-                        raise BedplateError(
-                            "a cached object is cut short", where=str(source_path), remedy="delete it and build again"
-                        ) from error
-            finally:
-                if source >= 0:
-                    os.close(source)
+            # The runs of an object follow one another: one is in memory at a time.
+            for _, group in groupby(runs, key=lambda run: run.object.path):
+                its_runs = list(group)
+                data = memoryview(its_runs[0].object.data())
+                for run in its_runs:
+                    _write_at(target, data[run.start * BLOCK : (run.start + run.count) * BLOCK], run.target * BLOCK)
             os.fchmod(target, 0o644)
             Path(stream.name).rename(out)
         except BaseException:
@@ -282,7 +271,7 @@ def _write_image(
             raise
 
 
-def _write_at(target: int, data: bytes | bytearray, offset: int) -> None:
+def _write_at(target: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     view = memoryview(data)
     while view:
         written = os.pwrite(target, view, offset)

@@ -10,7 +10,13 @@ from uuid import UUID, uuid5
 
 from bedplate.compose.disk import SlotSpec, verified_slots
 from bedplate.compose.erofs.linker import link
-from bedplate.compose.erofs.objects import CompressionOptions, ErofsObject, ObjectInput, ObjectStore
+from bedplate.compose.erofs.objects import (
+    CompressionOptions,
+    DamagedObjectError,
+    ErofsObject,
+    ObjectInput,
+    ObjectStore,
+)
 from bedplate.compose.groups import ContentGroup
 from bedplate.compose.roots.base import RootJob, WrittenRoot
 from bedplate.compose.verity import format_verity
@@ -18,6 +24,7 @@ from bedplate.model.errors import BadInput
 
 ROOT, VERITY = "root.erofs", "root.verity"
 _MIB = 1 << 20
+_DAMAGED_MOST = 8  # more damaged objects in one cache are a broken disk, not a flipped bit
 
 
 class ErofsRoot:
@@ -32,7 +39,7 @@ class ErofsRoot:
     def _objects(self) -> Mapping[str, ErofsObject]:
         """The compressed groups; only what the cache lacks is read, once, and looked through for scripts on the way."""
         job = self._job
-        store = ObjectStore(job.cache / "objects", job.toolbox)
+        store = ObjectStore(job.cache / "objects")
 
         def reader(group: ContentGroup) -> ObjectInput:
             return ObjectInput(group.key, sum(f.size for f in group.files), lambda: job.scripts.reading(group))
@@ -50,15 +57,28 @@ class ErofsRoot:
     def write(self, folder: Path) -> WrittenRoot:
         """See the protocol."""
         job, root, verity_path = self._job, folder / ROOT, folder / VERITY
-        with job.step("link"):
-            uuid = uuid5(job.namespace, f"{job.name}/root")
-            link(job.plan.entries, self._objects, root, uuid=uuid, epoch_time=job.epoch, label="root")
+        self._link(root)
         with job.step("verity"):
             # One salt for all versions: equal blocks keep equal leaf hashes, and an update can find what a node has.
             salt = sha256(f"{job.namespace}/{job.name}/salt".encode()).digest()
             verity = format_verity(root, verity_path, salt=salt, uuid=uuid5(job.namespace, f"{job.name}/verity"))
         digests = {ROOT: verity.image_sha256, VERITY: verity.hash_sha256}
         return WrittenRoot(root, digests, (f"roothash={verity.root_hash}",), verity.root_hash)
+
+    def _link(self, root: Path) -> None:
+        """Link the objects; one that turns out to be damaged in the cache is made again."""
+        job, uuid = self._job, uuid5(self._job.namespace, f"{self._job.name}/root")
+        for left in reversed(range(_DAMAGED_MOST)):
+            objects = self._objects
+            try:
+                with job.step("link"):
+                    link(job.plan.entries, objects, root, uuid=uuid, epoch_time=job.epoch, label="root")
+                return
+            except DamagedObjectError as error:
+                if not left:
+                    raise
+                job.progress.say(f"{error.message}: it is made again ({error.where})")
+                del self._objects
 
     def slots(self, written: WrittenRoot, seed: UUID) -> tuple[SlotSpec, ...]:
         """Two slots, the second one empty."""
@@ -71,6 +91,6 @@ class ErofsRoot:
 
 def _compression(text: str, cluster: int) -> CompressionOptions:
     algorithm, _, level = text.partition(",")
-    if algorithm not in ("zstd", "lz4hc", "deflate") or not (level or "3").isdigit():
+    if algorithm != "zstd" or not (level or "3").isdigit():
         raise BadInput(f"unknown compression {text!r}", where="root.compression", remedy='write for instance "zstd,3"')
-    return CompressionOptions(algorithm, int(level or "3"), cluster)
+    return CompressionOptions(int(level or "3"), cluster)
