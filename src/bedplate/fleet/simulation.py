@@ -26,6 +26,7 @@ from bedplate.model.errors import BadInput
 TICK = 60.0
 MAX_NODES = 5_000_000
 _SAMPLES_PER_TICK = 4
+_CANDIDATES = 3
 _OFFERED, _DOWNLOADING, _REBOOTING, _HEALTHY, _FELL_BACK, _TIMED_OUT = range(6)
 _MOVING = frozenset({RolloutStatus.RUNNING, RolloutStatus.COMPLETE})
 _WAITING_REASONS = frozenset({Reason.WINDOW, Reason.FROZEN, Reason.AT_ONCE})
@@ -256,12 +257,11 @@ class _Simulation:
             return []
         release = self.rollout.release
         first = self.rollout.first_node
-        nodes = (ring.node(number, release.track, "1") for number in ring.numbers[:100])
-        # A first node that was asked is on its way; one that failed is no candidate any more.
-        if first and ring.asked_first == first and not ring.stages[_FELL_BACK] + ring.stages[_TIMED_OUT]:
-            return [Node(first, release.track, ring.ring.name, "1", updating=release.version)]
         failed = ring.stages[_FELL_BACK] + ring.stages[_TIMED_OUT]
-        return list(nodes)[failed:]
+        # A first node that was asked is on its way; one that failed is no candidate any more.
+        if first and ring.asked_first == first and not failed:
+            return [Node(first, release.track, ring.ring.name, "1", updating=release.version)]
+        return [ring.node(number, release.track, "1") for number in ring.numbers[failed : failed + _CANDIDATES]]
 
     def _poll(self, ring: _RingOfNodes, tick: int) -> None:
         """Everything of one ring that happens in one tick: nodes are reached, poll, are offered or wait."""

@@ -81,7 +81,7 @@ def opens_at(day: date, minute: int, zone: ZoneInfo) -> float:
 def openings(windows: tuple[Window, ...], zone: str, now: float) -> tuple[tuple[float, float], ...]:
     """When the windows are open around ``now``, as (from, until), merged where they touch, in order.
 
-    It reaches from two weeks before the UTC day of ``now`` to two weeks after it. The result for a day is kept.
+    It reaches from the week before the UTC day of ``now`` to the week after it. The result for a day is kept.
     """
     clamped = min(max(now, _EARLIEST), _LATEST)
     return _openings(windows, zone, int(clamped // _DAY_SECONDS))
@@ -92,7 +92,7 @@ def _openings(windows: tuple[Window, ...], zone_name: str, day_number: int) -> t
     zone = find_zone(zone_name)
     middle = datetime.fromtimestamp(day_number * _DAY_SECONDS, UTC).date()
     spans: list[tuple[float, float]] = []
-    for offset in range(-14, 15):
+    for offset in range(-8, 9):
         day = middle + timedelta(days=offset)
         for window in windows:
             if window.day == day.weekday():
