@@ -146,6 +146,7 @@ def parse_request(body: bytes, content_type: str = "") -> Request:
     if len(body) > MAX_BYTES:
         _refuse(f"larger than {MAX_BYTES} bytes")
     _check_content_type(content_type)
+    _check_encoding(body)
     reader = _Reader()
     parser = expat.ParserCreate(encoding="utf-8")
     parser.SetParamEntityParsing(expat.XML_PARAM_ENTITY_PARSING_NEVER)
@@ -219,6 +220,16 @@ def _check_content_type(text: str) -> None:
     charset = parameters.lower().partition("charset=")[2].strip(' "')
     if charset and charset != "utf-8":
         _refuse("only UTF-8 is read")
+
+
+def _check_encoding(body: bytes) -> None:
+    # expat would follow a byte order mark into UTF-16, whatever it is told.
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError:
+        _refuse("only UTF-8 is read")
+    if "\0" in text:
+        _refuse("it holds a NUL")
 
 
 def _refuse(why: str) -> NoReturn:
