@@ -56,8 +56,8 @@ class Kernel(Definition):
 
     @model_validator(mode="after")
     def _shipped_are_all(self) -> Self:
-        if (self.module_files == "shipped") == bool(self.modules):
-            raise ValueError("list `modules` for plain module files; shipped ones are all there, without a list")
+        if self.module_files == "shipped" and self.modules:
+            raise ValueError("shipped module files are all there: `modules` must be empty")
         return self
 
 
