@@ -13,6 +13,7 @@ from typing import Any
 import typer.main
 from pydantic import BaseModel
 
+from bedplate.fleet.policy import Policy
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import FactsFile, Ids
 from bedplate.model.definition.own import OwnPackage
@@ -26,6 +27,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "packages": FactsFile,
     "ids": Ids,
     "own": OwnPackage,
+    "fleet": Policy,
 }
 
 
