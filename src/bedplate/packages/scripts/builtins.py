@@ -11,6 +11,12 @@ from bedplate.packages.scripts.state import Field
 
 CONFMODULE = "/usr/share/debconf/confmodule"
 
+HELPERS = {
+    "/usr/lib/php/php-maintscript-helper": "php",
+    "/usr/share/apache2/apache2-maintscript-helper": "apache2",
+}
+"""Files of functions of the packages named. Reading one sets variables of its own prefix and defines functions."""
+
 _SHELL = Claim(Kind.SHELL)
 _QUERY = Claim(Kind.QUERY)
 
@@ -105,6 +111,10 @@ def _command(call: Call) -> Outcome | None:
 def _source(call: Call) -> Outcome:
     if call.exact and call.operands == (CONFMODULE,):
         return Outcome(Claim(Kind.DEBCONF), loads_debconf=True, assigns=(("RET", None),))
+    helper = HELPERS.get(call.operands[0] or "") if call.exact and len(call.operands) == 1 else None
+    if helper is not None:
+        # "@" cannot be part of a variable's name: a script cannot claim to have read the file.
+        return Outcome(_SHELL, assigns=((f"{helper.upper()}_NEED_ACTION", None), (f"@{helper}", "read")))
     return Outcome(Unknown("runs another file in this shell"), forgets_all=True)
 
 

@@ -39,6 +39,10 @@ class Kind(StrEnum):
     DOCUMENTATION = "documentation"
     RUN_TIME = "run-time-files"
     SECURITY_CONTEXT = "security-context"
+    PAYLOAD = "payload"
+    MODULES = "modules"
+    APPARMOR = "apparmor"
+    XML_CATALOG = "xml-catalog"
 
 
 REPLACED_BY: dict[Kind, str] = {
@@ -72,6 +76,10 @@ REPLACED_BY: dict[Kind, str] = {
     Kind.DOCUMENTATION: "indexes of documentation are not kept",
     Kind.RUN_TIME: "/run is empty at every boot",
     Kind.SECURITY_CONTEXT: "labels are given when the image is written",
+    Kind.PAYLOAD: "files, links and directories declared in distro/packages: they are part of our package",
+    Kind.MODULES: "links declared in distro/packages that enable the module",
+    Kind.APPARMOR: "AppArmor is not used: SELinux is",
+    Kind.XML_CATALOG: "catalogues of XML and SGML schemas are not kept; nothing here reads schemas by public name",
 }
 
 
@@ -85,6 +93,7 @@ class NeedKind(StrEnum):
     MODE = "mode"
     OWNED = "owned"
     CAPABILITY = "capability"
+    LINK = "link"
 
 
 @dataclass(frozen=True, slots=True, order=True)

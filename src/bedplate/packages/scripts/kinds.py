@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bedplate.packages.scripts.claims import Claim, Judgement, Kind, Unknown
+from bedplate.packages.scripts.claims import Claim, Judgement, Kind, Need, NeedKind, Unknown
 from bedplate.packages.scripts.conditions import Tri
 from bedplate.packages.scripts.state import Field, State
 
@@ -88,7 +88,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 def judge(call: Call) -> Outcome:
     """What ``call`` is. Functions of the script must have been looked up before."""
-    from bedplate.packages.scripts import builtins, programs  # noqa: F401  (they register the rules)
+    from bedplate.packages.scripts import builtins, payload, programs  # noqa: F401  (they register the rules)
 
     name = call.fields[0] if call.fields else None
     if name is None:
@@ -127,6 +127,8 @@ def judge_redirect(operator: str, target: Field) -> Judgement:
         return Claim(Kind.SHELL)
     if target is not None and is_run_time(target):
         return Claim(Kind.RUN_TIME)
+    if operator in (">", ">>", ">|") and target is not None and target.startswith("/") and ".." not in target:
+        return Claim(Kind.PAYLOAD, (Need(NeedKind.OWNED, (canonical(target),)),))
     return Unknown(f"writes {target or 'a file whose name is not known'}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 
 from bedplate.model.definition.facts import Ids, PackageFacts, Verdict
 from bedplate.model.errors import BadInput, Finding, Level
@@ -222,6 +223,9 @@ class _Definition:
                 known = self.facts.get(package)
                 modes = {canonical(path) for path in known.modes} if known else set()
                 return need.key[0] in modes or need.key[0] in self._owned or need.key[0] in self._added(package)
+            case NeedKind.LINK:
+                known = self.facts.get(package)
+                return known is not None and any(fnmatchcase(path, need.key[0]) for path in known.links)
             case NeedKind.CAPABILITY:
                 known = self.facts.get(package)
                 return known is not None and any(

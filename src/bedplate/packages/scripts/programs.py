@@ -12,7 +12,7 @@ from bedplate.packages.scripts.state import Field
 _QUERY = Claim(Kind.QUERY)
 
 
-def _split(
+def split_options(
     call: Call, *, flags: Collection[str], valued: Collection[str] = ()
 ) -> tuple[dict[str, list[str]], list[str]] | None:
     """Options (with their values, flags with "") and operands; None when anything is unknown."""
@@ -137,7 +137,7 @@ _USERADD_FLAGS: tuple[str, ...] = (
 
 @rule("adduser", "useradd")
 def _add_user(call: Call) -> Claim | None:
-    parsed = _split(call, flags=_USERADD_FLAGS, valued=_USERADD_VALUES)
+    parsed = split_options(call, flags=_USERADD_FLAGS, valued=_USERADD_VALUES)
     if parsed is None:
         return None
     options, operands = parsed
@@ -157,7 +157,7 @@ def _add_user(call: Call) -> Claim | None:
 @rule("addgroup", "groupadd")
 def _add_group(call: Call) -> Claim | None:
     flags = ("-r", "-f", "-o", "--system", "--quiet", "--force-badname", "--allow-bad-names", "--force")
-    parsed = _split(call, flags=flags, valued=("-g", "--gid"))
+    parsed = split_options(call, flags=flags, valued=("-g", "--gid"))
     if parsed is None or len(parsed[1]) != 1:
         return None
     return Claim(Kind.USERS, (Need(NeedKind.GROUP, (parsed[1][0],)),))
@@ -165,7 +165,7 @@ def _add_group(call: Call) -> Claim | None:
 
 @rule("usermod")
 def _usermod(call: Call) -> Claim | None:
-    parsed = _split(call, flags=("-a", "--append"), valued=("-G", "-aG", "--groups"))
+    parsed = split_options(call, flags=("-a", "--append"), valued=("-G", "-aG", "--groups"))
     if parsed is None or len(parsed[1]) != 1:
         return None
     options, (user,) = parsed
@@ -186,6 +186,9 @@ def _tmpfiles(call: Call) -> Claim | None:
 # -- owners and modes ----------------------------------------------------------------------------------------------
 
 
+_QUIETLY = ("-h", "-f", "-v", "--quiet", "--no-dereference")
+
+
 def _mode_needs(paths: Iterable[Field]) -> Claim | None:
     paths = tuple(paths)
     if not paths or any(path is None or not path.startswith("/") for path in paths):
@@ -198,7 +201,7 @@ def _mode_needs(paths: Iterable[Field]) -> Claim | None:
 
 @rule("chmod", "chown", "chgrp")
 def _change_mode(call: Call) -> Claim | None:
-    operands = [operand for operand in call.operands if operand not in ("-h", "-f", "--no-dereference")]
+    operands = [operand for operand in call.operands if operand not in _QUIETLY]
     if not call.exact or len(operands) < 2 or operands[0] is None:
         return None
     if operands[0].startswith("-") and not re.match(r"-[rwxXst]+\Z", operands[0]):
@@ -210,7 +213,7 @@ def _change_mode(call: Call) -> Claim | None:
 def _statoverride(call: Call) -> Claim | None:
     if "--list" in call.operands:
         return _QUERY
-    parsed = _split(call, flags=("--update", "--add", "--quiet", "--force-statoverride-add"))
+    parsed = split_options(call, flags=("--update", "--add", "--quiet", "--force-statoverride-add"))
     if parsed is None or "--add" not in parsed[0] or len(parsed[1]) != 4:
         return None
     return _mode_needs(parsed[1][3:])
@@ -252,7 +255,7 @@ def _divert(call: Call) -> Claim | None:
     if call.operands[:1] in (("--list",), ("--truename",), ("--listpackage",)):
         return _QUERY
     flags = ("--quiet", "--add", "--remove", "--no-rename", "--local")
-    parsed = _split(call, flags=flags, valued=("--package", "--divert"))
+    parsed = split_options(call, flags=flags, valued=("--package", "--divert"))
     if parsed is None or "--no-rename" not in parsed[0] or len(parsed[1]) != 1:
         return None
     diverted = parsed[0].get("--divert", [""])[0]
@@ -268,7 +271,7 @@ def _maintscript_helper(call: Call) -> Claim | None:
 
 @rule("ucf")
 def _ucf(call: Call) -> Claim | None:
-    parsed = _split(call, flags=("--three-way", "--debconf-ok"), valued=("--sum-file", "--src-dir"))
+    parsed = split_options(call, flags=("--three-way", "--debconf-ok"), valued=("--sum-file", "--src-dir"))
     if parsed is None or len(parsed[1]) != 2:
         return None
     return Claim(Kind.OWNED_FILE, (Need(NeedKind.OWNED, (canonical(parsed[1][1]),)),))
@@ -377,14 +380,26 @@ def _documentation(call: Call) -> Claim:
 _KERNEL_MARKER = re.compile(r"/(usr/)?lib/modules/[^/]+(/\.fresh-install)?\Z")
 
 
+def made(paths: list[str]) -> Claim | None:
+    """The claim that all of ``paths`` are held by the definition; below ``/run`` nothing needs to be."""
+    if not paths or any(not path.startswith("/") or ".." in path.split("/") for path in paths):
+        return None
+    if all(is_run_time(path) for path in paths):
+        return Claim(Kind.RUN_TIME)
+    lasting = [canonical(path.rstrip("/")) for path in paths if not is_run_time(path)]
+    return Claim(Kind.PAYLOAD, tuple(Need(NeedKind.OWNED, (path,)) for path in lasting))
+
+
 @rule("touch", "mkdir", "rm", "rmdir")
 def _markers(call: Call) -> Claim | None:
-    parsed = _split(call, flags=("-p", "-f", "-r", "-rf", "-d"), valued=("-m",))
+    parsed = split_options(call, flags=("-p", "-f", "-r", "-rf", "-d"), valued=("-m", "--mode"))
     if parsed is None or not parsed[1]:
         return None
     options, paths = parsed
     if all(is_run_time(path) for path in paths):
         return Claim(Kind.RUN_TIME)
+    if call.fields[0] in ("mkdir", "touch") and not any(_KERNEL_MARKER.match(path) for path in paths):
+        return made(paths)
     harmless = call.fields[0] != "rm" or not options.keys() - {"-f"}
     return Claim(Kind.KERNEL) if harmless and all(_is_kernel_marker(call.fields[0], path) for path in paths) else None
 

@@ -18,7 +18,7 @@ from bedplate.packages.scripts.ledger import Ledger, PackageScripts, Status, acc
 from bedplate.packages.scripts.store import ClassificationStore
 
 HARMLESS = Script("postinst", "/bin/sh", '#!/bin/sh\nset -e\nif [ "$1" = configure ]; then\n\tldconfig\nfi\n')
-WRITES = Script("postinst", "/bin/sh", "#!/bin/sh\nset -e\n\ncp /usr/share/a /etc/a\n")
+WRITES = Script("postinst", "/bin/sh", "#!/bin/sh\nset -e\n\nfrobnicate /usr/share/a /etc/a\n")
 
 
 def facts(*verdicts: Verdict) -> dict[str, PackageFacts]:
@@ -50,8 +50,8 @@ def test_uncovered_script_stops_a_build_and_prints_the_lines_and_what_to_paste()
         result.require()
     text = str(error.value)
     assert "demo postinst" in text
-    assert "4 | cp /usr/share/a /etc/a" in text
-    assert "cp is of no known kind" in text
+    assert "4 | frobnicate /usr/share/a /etc/a" in text
+    assert "frobnicate is of no known kind" in text
     assert "set -e" not in text
     # What is printed to be pasted is a valid facts file once a reason is written.
     (finding,) = result.findings
@@ -81,7 +81,7 @@ def test_rows_are_json() -> None:
     result = ledger(WRITES, Script("prerm", "/bin/sh", "#!/bin/sh\nx\n"))
     rows = json.loads(json.dumps([asdict(row) for row in result.rows()]))
     assert [(row["script"], row["status"]) for row in rows] == [("postinst", "unaccounted"), ("prerm", "covered")]
-    assert rows[0]["uncovered"] == ["line 4: cp is of no known kind"]
+    assert rows[0]["uncovered"] == ["line 4: frobnicate is of no known kind"]
 
 
 def test_triggers_of_a_deb_are_scripts_too() -> None:
