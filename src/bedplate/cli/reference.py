@@ -14,6 +14,7 @@ import typer.main
 from pydantic import BaseModel
 
 from bedplate.fleet.policy import Policy
+from bedplate.model.definition.channels import Channels
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import FactsFile, Ids
 from bedplate.model.definition.own import OwnPackage
@@ -28,6 +29,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "ids": Ids,
     "own": OwnPackage,
     "fleet": Policy,
+    "channels": Channels,
 }
 
 

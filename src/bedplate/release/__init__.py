@@ -1,1 +1,4 @@
-"""Releases: what is published, immutable and signed; the store they lie in; the channels that point to them."""
+"""Releases: the store, its signed metadata (TUF), channels, publishing, and reading it all back verified.
+
+Readers start at :func:`bedplate.release.places.open_store`, writers at :class:`bedplate.release.repository.Repository`.
+"""

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from bedplate.model.definition.channels import Channels
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import DroppedRequirement, FactsFile, Ids, PackageFacts
 from bedplate.model.definition.own import OwnPackage
@@ -35,6 +36,7 @@ class DefinitionSet:
     drop_rules: tuple[DroppedRequirement, ...]
     ids: Ids
     own: Mapping[str, OwnPackage] = field(default_factory=dict)
+    channels: Channels = field(default_factory=Channels)
 
     def track(self, name: str) -> Track:
         """The track called ``name``.
@@ -132,6 +134,7 @@ def load_definition(files: Mapping[str, str]) -> DefinitionSet:
     distro = mistakes.parse(files, "distro.toml", Distro)
     tools = mistakes.parse(files, "tools.toml", Tools)
     ids = mistakes.parse(files, "ids.toml", Ids)
+    channels = mistakes.parse(files, "channels.toml", Channels) if "channels.toml" in files else Channels()
     tracks: dict[str, Track] = {}
     for path in _below(files, "tracks/"):
         track = mistakes.parse(files, path, Track)
@@ -152,7 +155,7 @@ def load_definition(files: Mapping[str, str]) -> DefinitionSet:
         if package is not None:
             mistakes.unique(path, "package", package.name, own)
             own[package.name] = package
-    if mistakes.lines or distro is None or tools is None or ids is None:
+    if mistakes.lines or distro is None or tools is None or ids is None or channels is None:
         count = len(mistakes.lines)
         raise BadInput(
             f"the definition has {count} {'mistake' if count == 1 else 'mistakes'}",
@@ -160,7 +163,7 @@ def load_definition(files: Mapping[str, str]) -> DefinitionSet:
             details=mistakes.lines,
             remedy="correct them; the schemas are in docs/reference",
         )
-    return DefinitionSet(distro, tracks, tools, facts, tuple(rules), ids, own)
+    return DefinitionSet(distro, tracks, tools, facts, tuple(rules), ids, own, channels)
 
 
 def _below(files: Mapping[str, str], folder: str) -> list[str]:
