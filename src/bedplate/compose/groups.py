@@ -87,9 +87,26 @@ def unxz(data: bytes, where: str) -> bytes:
     return plain
 
 
-def transformed(data: bytes, transform: Transform, where: str) -> bytes:
-    """``data`` as it lies in the image."""
-    return unxz(data, where) if transform is Transform.UNXZ else data
+class Unpacked:
+    """Turns package bytes into image bytes and remembers the result for one build: the same kernel modules are looked
+    into, indexed by depmod, compressed, and put into the initrd. Several threads may use it at once."""
+
+    def __init__(self) -> None:
+        self._plain: dict[str, bytes] = {}
+
+    def transformed(self, data: bytes, transform: Transform, where: str) -> bytes:
+        """``data`` as it lies in the image.
+
+        Raises:
+            BedplateError: see :func:`unxz`.
+        """
+        if transform is Transform.NONE:
+            return data
+        key = sha256(data)
+        plain = self._plain.get(key)
+        if plain is None:
+            plain = self._plain[key] = unxz(data, where)
+        return plain
 
 
 class Contents:
@@ -99,6 +116,7 @@ class Contents:
         packages: The image's packages, by name.
         files: ``owner`` of a set of owned files -> path in the image -> file on disk.
         stages: ``owner`` of a stage -> path in the image -> content.
+        unpacked: Where results of unpacking are shared with other steps of the build.
     """
 
     def __init__(
@@ -106,10 +124,12 @@ class Contents:
         packages: Mapping[str, PackageContent],
         files: Mapping[str, Mapping[str, Path]] | None = None,
         stages: Mapping[str, Mapping[str, bytes]] | None = None,
+        unpacked: Unpacked | None = None,
     ) -> None:
         self._packages = packages
         self._files = files or {}
         self._stages: dict[str, Mapping[str, bytes]] = dict(stages or {})
+        self._unpacked = unpacked or Unpacked()
 
     def add_stage(self, owner: str, contents: Mapping[str, bytes]) -> None:
         """Make the output of a stage readable."""
@@ -126,9 +146,8 @@ class Contents:
             data = self._files[group.owner][path].read_bytes() if kind == "files" else self._stages[group.owner][path]
             yield path, _checked(data, file, group.owner)
 
-    @staticmethod
     def _read_package(
-        package: PackageContent, owner: str, wanted: Mapping[str, GroupFile]
+        self, package: PackageContent, owner: str, wanted: Mapping[str, GroupFile]
     ) -> Iterator[tuple[str, bytes]]:
         by_source: dict[str, list[GroupFile]] = {}
         for file in wanted.values():
@@ -137,7 +156,7 @@ class Contents:
         for entry, data in package.read(by_source.__contains__):
             for file in by_source[entry.path]:
                 left.discard(file.path)
-                content = transformed(data, file.transform, f"{owner} {entry.path}")
+                content = self._unpacked.transformed(data, file.transform, f"{owner} {entry.path}")
                 yield file.path, _checked(content, file, owner)
         if left:
             raise BedplateError(

@@ -16,7 +16,7 @@ import zstandard
 
 from bedplate.compose import cpio
 from bedplate.compose.elf import needed_libraries
-from bedplate.compose.groups import transformed
+from bedplate.compose.groups import Unpacked
 from bedplate.compose.modules import KernelModule, modinfo
 from bedplate.model.digest import identity, sha256
 from bedplate.model.errors import BadInput
@@ -80,13 +80,16 @@ def initrd_packages(
     return [owners[name] for name in sorted(found)]
 
 
-def build_initrd(packages: Sequence[PackageContent], modules: Sequence[KernelModule], opener: str) -> Initrd:
+def build_initrd(
+    packages: Sequence[PackageContent], modules: Sequence[KernelModule], opener: str, unpacked: Unpacked
+) -> Initrd:
     """Make the initrd.
 
     Args:
         packages: All locked packages, those of the boot chain too.
         modules: The kernel modules in the order they are loaded.
         opener: How the root is opened, a key of :data:`OPENERS`.
+        unpacked: Where modules that were unpacked before are found.
 
     Raises:
         BadInput: a program, library or module that no package brings.
@@ -103,7 +106,7 @@ def build_initrd(packages: Sequence[PackageContent], modules: Sequence[KernelMod
     for path, data in files.items():
         place = "lib64/" if path == _LOADER else "lib/" if ".so" in path else "bin/"
         entries.append(cpio.file(place + PurePosixPath(path).name, data, 0o755))
-    lines, contents = _modules(packages, modules)
+    lines, contents = _modules(packages, modules, unpacked)
     entries += [cpio.file(f"lib/modules/{name}", data) for name, data in contents.items()]
     entries.append(cpio.file("modules.sh", lines))
     plain = cpio.archive(entries)
@@ -170,7 +173,9 @@ def _resolve(path: str, links: Mapping[str, str]) -> str:
     return path
 
 
-def _modules(packages: Sequence[PackageContent], modules: Sequence[KernelModule]) -> tuple[bytes, dict[str, bytes]]:
+def _modules(
+    packages: Sequence[PackageContent], modules: Sequence[KernelModule], unpacked: Unpacked
+) -> tuple[bytes, dict[str, bytes]]:
     """The lines that load the modules in order, and their contents by file name."""
     wanted = {module.path: module for module in modules}
     plain: dict[str, bytes] = {}
@@ -178,7 +183,7 @@ def _modules(packages: Sequence[PackageContent], modules: Sequence[KernelModule]
         if any(entry.path in wanted for entry in package.files):
             for entry, data in package.read(wanted.__contains__):
                 module = wanted[entry.path]
-                plain[module.name] = transformed(data, module.transform, entry.path)
+                plain[module.name] = unpacked.transformed(data, module.transform, entry.path)
     if len(plain) != len(modules):
         lacking = sorted({m.name for m in modules} - set(plain))
         raise BadInput("no package brings these modules of the initrd", details=lacking)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from bedplate.compose.groups import transformed
+from bedplate.compose.groups import Unpacked
 from bedplate.model.digest import sha256
 from bedplate.model.errors import BadInput, BedplateError
 from bedplate.model.globs import translate
@@ -49,7 +50,8 @@ class KernelModule:
 
 @dataclass(frozen=True, slots=True)
 class ModuleIndex:
-    """All modules of one kernel package by name, its version string and what is built in."""
+    """Modules of one kernel package by name (those that are wanted and all they need, see :func:`read_index`), its
+    version string and what is built in."""
 
     version: str
     modules: Mapping[str, KernelModule]
@@ -82,32 +84,46 @@ def kernel_version(files: Iterable[FileEntry], where: str) -> str:
     return versions.pop()
 
 
-def read_index(package: PackageContent) -> ModuleIndex:
-    """Read every module of a kernel package once. Takes seconds: keep the result under the package's digest."""
+def read_index(
+    package: PackageContent, wanted: Sequence[str], unpacked: Unpacked | None = None, jobs: int = 1
+) -> ModuleIndex:
+    """Read the modules of a kernel package that ``wanted`` names (as :func:`select` takes it) and all they depend on.
+
+    Unpacking takes most of the time: it is done for these alone, with ``jobs`` threads, and what is unpacked is left in
+    ``unpacked``.
+    """
     where = f"package {package.nevra.name}"
     version = kernel_version(package.files, where)
-    modules: dict[str, KernelModule] = {}
+    unpacked = unpacked or Unpacked()
+    packed: dict[str, tuple[str, str, bytes]] = {}
     builtin: frozenset[str] = frozenset()
     for entry, data in package.read(lambda path: is_module(path) or _BUILTIN.fullmatch(path) is not None):
         match = _MODULE.fullmatch(entry.path)
         if match is None:
             builtin = frozenset(module_name(PurePosixPath(line).stem) for line in data.decode().split())
-            continue
-        plain = transformed(data, Transform.UNXZ if match["packed"] else Transform.NONE, f"{where} {entry.path}")
-        info = modinfo(plain, f"{where} {entry.path}")
-        name = module_name(PurePosixPath(match["below"]).name)
-        soft = [word for line in info.get("softdep", []) for word in _soft_pre(line)]
-        depends = [d for line in info.get("depends", []) for d in line.split(",") if d]
-        modules[name] = KernelModule(
-            name,
-            entry.path,
-            match["below"],
-            tuple(module_name(d) for d in depends),
-            tuple(module_name(word) for word in soft),
-            len(plain),
-            sha256(plain),
-        )
+        else:
+            packed[module_name(PurePosixPath(match["below"]).name)] = (entry.path, match["below"], data)
+    below = {name: folder for name, (_, folder, _) in packed.items()}
+    modules: dict[str, KernelModule] = {}
+    waiting = {name for item in wanted for name in _matching(below, item)}
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        while waiting:
+            found = list(pool.map(lambda name: _read_module(name, *packed[name], unpacked, where), sorted(waiting)))
+            modules.update((module.name, module) for module in found)
+            needed = {name for module in found for name in (*module.depends, *module.soft)}
+            waiting = needed & set(packed) - set(modules)
     return ModuleIndex(version, modules, builtin)
+
+
+def _read_module(name: str, path: str, below: str, data: bytes, unpacked: Unpacked, where: str) -> KernelModule:
+    transform = Transform.UNXZ if path.endswith(".xz") else Transform.NONE
+    plain = unpacked.transformed(data, transform, f"{where} {path}")
+    info = modinfo(plain, f"{where} {path}")
+    soft = [word for line in info.get("softdep", []) for word in _soft_pre(line)]
+    depends = [d for line in info.get("depends", []) for d in line.split(",") if d]
+    return KernelModule(
+        name, path, below, tuple(map(module_name, depends)), tuple(map(module_name, soft)), len(plain), sha256(plain)
+    )
 
 
 def index_to_json(index: ModuleIndex) -> dict[str, object]:
@@ -175,8 +191,9 @@ def select(index: ModuleIndex, wanted: Sequence[str], where: str) -> dict[str, K
     """
     chosen: dict[str, KernelModule] = {}
     unknown: list[str] = []
+    below = {module.name: module.below for module in index.modules.values()}
     for item in wanted:
-        found = _matching(index, item)
+        found = [index.modules[name] for name in _matching(below, item)]
         if not found and module_name(item) not in index.builtin:
             unknown.append(item)
         for module in found:
@@ -191,12 +208,13 @@ def select(index: ModuleIndex, wanted: Sequence[str], where: str) -> dict[str, K
     return dict(sorted(chosen.items()))
 
 
-def _matching(index: ModuleIndex, item: str) -> list[KernelModule]:
+def _matching(below: Mapping[str, str], item: str) -> list[str]:
+    """Names of the modules an entry of a track's list means; ``below`` maps names to paths below ``kernel/``."""
     if "/" not in item and "*" not in item:
-        module = index.modules.get(module_name(item))
-        return [module] if module else []
+        name = module_name(item)
+        return [name] if name in below else []
     match: Callable[[str], object] = re.compile(translate("/" + item)).fullmatch
-    return [module for module in index.modules.values() if match("/" + module.below)]
+    return [name for name, path in below.items() if match("/" + path)]
 
 
 def _add_with_dependencies(

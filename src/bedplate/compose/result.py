@@ -91,15 +91,34 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def describe(path: Path, sha256: str = "") -> Artefact:
-    """The artefact a finished file is; its digest is computed unless given."""
-    status = path.stat()
+def settle(path: Path, sha256: str = "") -> Artefact:
+    """Bring a finished file to the disk and describe it; its digest is computed unless given."""
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+        status = os.fstat(stream.fileno())
     return Artefact(path.name, sha256 or file_digest(path), status.st_size, status.st_mtime_ns)
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Write a file and bring it to the disk; for files in a directory that is renamed when it is complete."""
+    with path.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_directory(path: Path) -> None:
+    """Bring the names in a directory to the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_result(result: BuildResult) -> None:
     """Write ``build.json`` into the (not yet renamed) directory of ``result``."""
-    result.path(RESULT_FILE).write_bytes(canonical_json(result.to_json()) + b"\n")
+    write_durably(result.path(RESULT_FILE), canonical_json(result.to_json()) + b"\n")
 
 
 def read_result(directory: Path) -> BuildResult | None:

@@ -149,14 +149,14 @@ def test_broken_compression(data: bytes) -> None:
 def test_module_that_is_no_elf_file(data: bytes) -> None:
     kernel = package("linux", {"/usr/lib/modules/1/kernel/a.ko": data})
     with pytest.raises(BedplateError, match="not a kernel module"):
-        read_index(kernel)
+        read_index(kernel, ["a"])
 
 
 def test_module_list_that_names_nothing() -> None:
     # An ELF header, and one section: that of the names, which is empty.
     header = b"\x7fELF\x02\x01" + bytes(34) + struct.pack("<Q", 64) + bytes(10) + struct.pack("<HHH", 64, 1, 0)
     header += bytes(24) + struct.pack("<QQ", 128, 1) + bytes(24) + bytes(8)
-    index = read_index(package("linux", {"/usr/lib/modules/1/kernel/a.ko": header}))
+    index = read_index(package("linux", {"/usr/lib/modules/1/kernel/a.ko": header}), ["a"])
     with pytest.raises(BadInput) as caught:
         select(index, ["a", "nowhere", "net/gone/*"], "track")
     assert caught.value.details == ("nowhere", "net/gone/*")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from bedplate.compose.groups import GroupSource
@@ -22,14 +23,16 @@ def run_stages(
     tools: str,
     cache: StageCache,
     scratch: Path,
+    jobs: int = 1,
 ) -> list[StageOutput]:
-    """The results of ``stages`` on ``plan``, in order; no stage sees another's result.
+    """The results of ``stages`` on ``plan``, in order; no stage sees another's result, so ``jobs`` of them run at once.
 
     Args:
         tools: Identity of the tools tree, part of every cache key.
         scratch: A directory for temporary files.
     """
-    return [_result(stage, plan, source, toolbox, tools, cache, scratch) for stage in stages]
+    with ThreadPoolExecutor(max(1, jobs)) as pool:
+        return list(pool.map(lambda stage: _result(stage, plan, source, toolbox, tools, cache, scratch), stages))
 
 
 def _result(

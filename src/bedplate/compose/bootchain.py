@@ -1,0 +1,148 @@
+"""The boot chain of an image: kernel with its modules, initrd, UKI and boot loader, from the locked packages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+from bedplate.compose.clock import Clock
+from bedplate.compose.groups import Unpacked
+from bedplate.compose.initrd import build_initrd, initrd_key, initrd_packages
+from bedplate.compose.inputs import BuildInputs
+from bedplate.compose.modules import ModuleIndex, index_from_json, index_to_json, load_order, read_index
+from bedplate.compose.stages.cache import write_atomically
+from bedplate.compose.stages.identity import ImageName, os_release
+from bedplate.compose.uki import LOADER, STUB, Uki, build_uki, command_line
+from bedplate.model.digest import canonical_json, identity
+from bedplate.model.errors import BadInput
+from bedplate.model.package import PackageContent
+
+INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED = (
+    "initrd.cpio.zst", "uki.unsigned.efi", "uki.efi", "systemd-bootx64.efi",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class BootParts:
+    """What goes into a UKI and does not depend on the root file system."""
+
+    stub: bytes
+    kernel: bytes
+    initrd: bytes
+    os_release: bytes
+
+
+@dataclass
+class BootChain:
+    """Makes the boot chain of one build; what can be kept is kept below ``cache``."""
+
+    inputs: BuildInputs
+    cache: Path
+    clock: Clock
+    unpacked: Unpacked
+    jobs: int
+
+    @property
+    def where(self) -> str:
+        """Named in errors."""
+        return f"track {self.inputs.track.id}"
+
+    @cached_property
+    def kernel(self) -> PackageContent:
+        """The one package that brings the kernel.
+
+        Raises:
+            BadInput: there is none, or more than one.
+        """
+        pattern = self.inputs.track.kernel.package
+        found = [
+            p
+            for p in self.inputs.packages
+            if fnmatchcase(p.nevra.name, pattern) and any(f.path.startswith("/boot/vmlinuz-") for f in p.files)
+        ]
+        if len(found) != 1:
+            names = ", ".join(p.nevra.name for p in found) or "no package"
+            raise BadInput(
+                f"kernel.package matches {names} with a kernel",
+                where=self.where,
+                remedy="name exactly one locked package that brings /boot/vmlinuz-VERSION",
+            )
+        return found[0]
+
+    @cached_property
+    def modules(self) -> ModuleIndex:
+        """The modules the track lists, for root and initrd, and all they need."""
+        wanted = [*self.inputs.track.kernel.modules, *self.inputs.track.kernel.initrd_modules]
+        place = self.cache / "modules" / identity(["module index", 2, self.kernel.digest, wanted])
+        try:
+            return index_from_json(json.loads(place.read_bytes()))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            index = read_index(self.kernel, wanted, self.unpacked, self.jobs)
+            write_atomically(place, canonical_json(index_to_json(index)))
+            return index
+
+    def prepare(self, opener: str, name: ImageName, folder: Path) -> BootParts:
+        """Everything that is known before the root file system is: the parts of a UKI, and in ``folder`` the initrd and
+        the signed boot loader."""
+        with self.clock.step("initrd"):
+            initrd = self.initrd(opener)
+        (folder / INITRD).write_bytes(initrd)
+        loader = folder / f".{LOADER_SIGNED}"
+        loader.write_bytes(self.file(LOADER))
+        self.inputs.keys.sign_efi(loader, folder / LOADER_SIGNED)
+        loader.unlink()
+        return BootParts(self.file(STUB), self.file(f"/boot/vmlinuz-{self.modules.version}"), initrd, os_release(name))
+
+    def finish(self, parts: BootParts, root_options: Sequence[str], folder: Path) -> Uki:
+        """Make and sign the UKI in ``folder``."""
+        uki = build_uki(
+            parts.stub,
+            parts.kernel,
+            parts.initrd,
+            parts.os_release,
+            self.modules.version,
+            command_line(self.inputs.track.kernel.command_line, root_options),
+            self.inputs.keys.pcr_public_key,
+            self.inputs.keys.pcr_sign,
+        )
+        (folder / UKI_UNSIGNED).write_bytes(uki.data)
+        self.inputs.keys.sign_efi(folder / UKI_UNSIGNED, folder / UKI)
+        return uki
+
+    def initrd(self, opener: str) -> bytes:
+        """The initrd that opens the root by ``opener``, a name of :mod:`bedplate.compose.initrd`."""
+        order = load_order(self.modules, self.inputs.track.kernel.initrd_modules, self.where)
+        packages = initrd_packages(self.inputs.packages, order, opener)
+        place = self.cache / "initrds" / initrd_key(packages, order, opener)
+        digest_place = place.with_suffix(".sha256")
+        try:
+            data = place.read_bytes()
+            if digest_place.read_text() == sha256(data).hexdigest():
+                return data
+        except FileNotFoundError:
+            pass
+        data = build_initrd(packages, order, opener, self.unpacked).data
+        write_atomically(place, data)
+        write_atomically(digest_place, sha256(data).hexdigest().encode())
+        return data
+
+    def file(self, path: str) -> bytes:
+        """A file of the boot chain.
+
+        Raises:
+            BadInput: no package brings it.
+        """
+        for package in self.inputs.packages:
+            if any(entry.path == path for entry in package.files):
+                for _, data in package.read(path.__eq__):
+                    return data
+        raise BadInput(
+            f"no locked package brings {path}",
+            where=self.where,
+            remedy="add its package to boot_packages and lock again",
+        )
