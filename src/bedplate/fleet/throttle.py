@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from functools import lru_cache
 
 from bedplate.fleet.policy import Policy, Ring, RingKind
 from bedplate.fleet.values import Pace, ReleaseFacts, Rollout, RolloutStatus
@@ -22,7 +23,12 @@ def position(release: ReleaseFacts, node_id: str) -> float:
 
 def release_salt(release: ReleaseFacts) -> bytes:
     """What :func:`salted` takes for ``release``; worth keeping when many nodes are asked about."""
-    return hashlib.sha256(b"bedplate.rollout.1\x00" + release.digest.encode()).digest()
+    return _salt(release.digest)
+
+
+@lru_cache(maxsize=256)
+def _salt(digest: str) -> bytes:
+    return hashlib.sha256(b"bedplate.rollout.1\x00" + digest.encode()).digest()
 
 
 def salted(salt: bytes, node_id: str) -> float:
