@@ -27,9 +27,10 @@ from bedplate.compose.result import (
     RESULT_FILE,
     Artefact,
     BuildResult,
+    describe,
     read_result,
-    settle,
     sync_directory,
+    sync_file,
     untouched,
     write_durably,
     write_result,
@@ -196,6 +197,7 @@ def build_image(
             findings = check_census(census(plan.entries, root.interpreters()), inputs.track.limits, build.where)
             _stop_on_errors(findings)
             written = root.write(folder)
+            pool.submit(sync_file, written.path)  # a head start: the end of the build waits for it
             result = _assemble(build, folder, root, written, parts.result(), findings)
         write_result(result)
         more = {OWNERS_NAME: format_owners({entry.path: entry.owner for entry in plan.entries}), **(beside or {})}
@@ -227,7 +229,7 @@ def _assemble(
     with clock.step("disk"):
         layout = assemble_disk(_disk_spec(build, folder, writer, written), folder / DISK, build.toolbox)
     with clock.step("digests"):
-        artefacts = _artefacts(folder, written, build.jobs)
+        artefacts = _artefacts(folder, written)
     return BuildResult(
         directory=folder,
         identity=inputs.identity,
@@ -261,12 +263,15 @@ def _disk_spec(build: _Build, folder: Path, writer: RootWriter, written: Written
     )
 
 
-def _artefacts(folder: Path, written: WrittenRoot, jobs: int) -> tuple[Artefact, ...]:
-    """What was made, each file on the disk and hashed; the disk image, which takes longest, first."""
-    names = (DISK, *written.artefacts, INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED)
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        made = list(pool.map(lambda name: settle(folder / name, written.artefacts.get(name, "")), names))
-    return (*made[1:], made[0])
+def _artefacts(folder: Path, written: WrittenRoot) -> tuple[Artefact, ...]:
+    """What was made, each file hashed and, at the same time, brought to the disk."""
+    names = (*written.artefacts, INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED, DISK)
+    with ThreadPoolExecutor(2) as pool:
+        synced = [pool.submit(sync_file, folder / name) for name in reversed(names)]
+        artefacts = tuple(describe(folder / name, written.artefacts.get(name, "")) for name in names)
+        for one in synced:
+            one.result()
+    return artefacts
 
 
 def _stop_on_errors(findings: Sequence[Finding]) -> None:

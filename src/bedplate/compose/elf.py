@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import io
 
-from elftools.common.exceptions import ELFError
-from elftools.elf.dynamic import DynamicSection
-from elftools.elf.elffile import ELFFile
-
 from bedplate.model.errors import BadInput
 
 
@@ -17,6 +13,11 @@ def needed_libraries(data: bytes, where: str) -> list[str]:
     Raises:
         BadInput: not an ELF file.
     """
+    # Imported here: the library is large, and most builds take the initrd from the cache.
+    from elftools.common.exceptions import ELFError
+    from elftools.elf.dynamic import DynamicSection
+    from elftools.elf.elffile import ELFFile
+
     try:
         elf = ELFFile(io.BytesIO(data))
         section = elf.get_section_by_name(".dynamic")

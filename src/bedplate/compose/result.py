@@ -91,12 +91,16 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def settle(path: Path, sha256: str = "") -> Artefact:
-    """Bring a finished file to the disk and describe it; its digest is computed unless given."""
+def describe(path: Path, sha256: str = "") -> Artefact:
+    """The artefact a finished file is; its digest is computed unless given."""
+    status = path.stat()
+    return Artefact(path.name, sha256 or file_digest(path), status.st_size, status.st_mtime_ns)
+
+
+def sync_file(path: Path) -> None:
+    """Bring a file's bytes to the disk."""
     with path.open("rb") as stream:
         os.fsync(stream.fileno())
-        status = os.fstat(stream.fileno())
-    return Artefact(path.name, sha256 or file_digest(path), status.st_size, status.st_mtime_ns)
 
 
 def write_durably(path: Path, data: bytes) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http
-import ssl
 import threading
 import time
 from collections import Counter
@@ -11,13 +10,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
-
-import httpx
 
 from bedplate.model.errors import BedplateError
 from bedplate.model.progress import Task
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpx
+
+# httpx and ssl are imported where a connection is made: most runs find everything in the store and need neither.
 
 _T = TypeVar("_T")
 _CHUNK = 1 << 16
@@ -72,6 +76,8 @@ class Transport:
     """A pool of connections. Safe to share between threads. Proxies come from the environment (httpx's rules)."""
 
     def __init__(self, limits: Limits | None = None) -> None:
+        import httpx
+
         self.limits = limits or Limits()
         self._failures: Counter[str] = Counter()
         timeout = httpx.Timeout(self.limits.read_seconds, connect=self.limits.connect_seconds)
@@ -141,6 +147,8 @@ class Transport:
         return received
 
     def _retry(self, attempt: Callable[[], _T], url: str, stop: threading.Event) -> _T:
+        import httpx
+
         pause = self.limits.backoff_seconds
         for left in range(self.limits.attempts - 1, -1, -1):
             try:
@@ -256,6 +264,10 @@ def _forget(into: Receiver, task: Task | None) -> None:
 
 def _tls() -> ssl.SSLContext:
     """The system's certificate authorities (OpenSSL's defaults, which honour SSL_CERT_FILE), else httpx's own."""
+    import ssl
+
+    import httpx
+
     context = ssl.create_default_context()
     directory = ssl.get_default_verify_paths().capath
     if context.cert_store_stats()["x509_ca"] or (directory and any(Path(directory).glob("*.0"))):
