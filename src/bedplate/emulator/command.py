@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.emulator.options import Acceleration, Accelerator, MachineOptions
+from bedplate.emulator.options import Acceleration, Accelerator, DiskForm, MachineOptions
 
 REPORT_PORT = "bedplate.report"
 
@@ -25,7 +25,7 @@ class Places:
 
     ``console``, ``report``, ``qmp`` and ``tpm`` are numbers of connected sockets the QEMU process inherits; ``tpm`` is
     None without a TPM. ``data`` are directories with firmware blobs. ``credentials`` maps name to a file that holds
-    the SMBIOS string.
+    the SMBIOS string. ``identity`` is the machine's UUID.
     """
 
     disk: Path
@@ -36,6 +36,7 @@ class Places:
     report: int
     qmp: int
     tpm: int | None
+    identity: str = "00000000-0000-4000-8000-000000000001"
     credentials: tuple[Path, ...] = ()
 
 
@@ -45,6 +46,7 @@ def machine_command(options: MachineOptions, accelerator: Accelerator, places: P
     for directory in places.data:
         arguments += ["-L", str(directory)]
     arguments += _base(options, accelerator)
+    arguments += ["-uuid", places.identity]
     arguments += _firmware(places)
     arguments += _channels(places)
     arguments += _disks(options, places)
@@ -104,8 +106,9 @@ def _channels(places: Places) -> list[str]:
 
 def _disks(options: MachineOptions, places: Places) -> list[str]:
     # The overlay dies with the machine or is thrown away after a crash: no guest flush needs to reach the platter.
+    form = "raw" if options.disk_form is DiskForm.COPY else "qcow2"
     arguments = [
-        *("-drive", f"if=none,id=system,format=qcow2,cache=unsafe,discard=unmap,file={escape(places.disk)}"),
+        *("-drive", f"if=none,id=system,format={form},cache=unsafe,discard=unmap,file={escape(places.disk)}"),
         *("-device", "virtio-blk-pci,drive=system,serial=system,bootindex=0"),
     ]
     for number, drive in enumerate(options.drives):

@@ -17,12 +17,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
+from uuid import uuid4
 
 from bedplate.emulator import firmware
 from bedplate.emulator.channel import Channel, Listener, Pump, last_lines
 from bedplate.emulator.command import Places, machine_command
-from bedplate.emulator.options import Acceleration, Accelerator, MachineOptions
+from bedplate.emulator.options import Acceleration, Accelerator, DiskForm, MachineOptions
 from bedplate.emulator.qmp import Qmp
+from bedplate.emulator.tamper import copy_sparse
 from bedplate.model.errors import BadInput, BedplateError
 from bedplate.toolchain.run import DEVNULL, Process, StillRunning, Toolbox
 
@@ -33,13 +35,15 @@ _HANDED_OVER = re.compile(rb"BdsDxe: starting Boot")
 
 
 class MachineState:
-    """What a machine keeps over its boots: disk overlay, firmware variables, TPM. One machine at a time may use it."""
+    """What a machine keeps over its boots: disk, firmware variables, TPM, UUID. For one machine at a time."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.disk = directory / "disk.qcow2"
+        self.overlay = directory / "disk.qcow2"
+        self.copy = directory / "disk.raw"
         self.variables = directory / "variables.fd"
         self.tpm = directory / "tpm"
+        self._identity = directory / "uuid"
 
     def prepare(self, options: MachineOptions, toolbox: Toolbox) -> None:
         """Make what is not there yet.
@@ -53,15 +57,28 @@ class MachineState:
         self.tpm.mkdir(mode=0o700, exist_ok=True)
         if not self.variables.exists():
             firmware.write_variables(toolbox.tree, self.variables, options.certificates)
-        if not self.disk.exists():
-            self._make_overlay(options, toolbox)
+        disk = self.disk(options.disk_form)
+        if not disk.exists():
+            size = max(options.disk_bytes, options.image.stat().st_size)
+            temporary = disk.with_name(".disk.new")
+            if options.disk_form is DiskForm.COPY:
+                copy_sparse(options.image, temporary)
+                os.truncate(temporary, size)
+            else:
+                backing = options.image.absolute()
+                toolbox.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, temporary, str(size))
+            temporary.rename(disk)
 
-    def _make_overlay(self, options: MachineOptions, toolbox: Toolbox) -> None:
-        size = max(options.disk_bytes, options.image.stat().st_size)
-        temporary = self.disk.with_name(".disk.new")
-        backing = options.image.absolute()
-        toolbox.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", backing, temporary, str(size))
-        temporary.rename(self.disk)
+    @property
+    def identity(self) -> str:
+        """The machine's own UUID (SMBIOS), made once: what a guest takes its machine id from."""
+        if not self._identity.exists():
+            self._identity.write_text(str(uuid4()))
+        return self._identity.read_text()
+
+    def disk(self, form: DiskForm) -> Path:
+        """The file of the machine's disk."""
+        return self.copy if form is DiskForm.COPY else self.overlay
 
 
 @contextmanager
@@ -141,7 +158,8 @@ class Machine:
         tpm = self._start_tpm(state, work) if self.options.tpm else None
         tree = self.toolbox.tree
         places = Places(
-            disk=state.disk,
+            disk=state.disk(self.options.disk_form),
+            identity=state.identity,
             code=tree.path(firmware.CODE),
             variables=state.variables,
             data=tuple(tree.path(directory) for directory in firmware.DATA_DIRECTORIES),
@@ -233,6 +251,12 @@ class Machine:
         """Pull the plug."""
         with contextlib.suppress(BedplateError):
             self.qmp.execute("quit", 2.0)
+
+    def kill(self) -> None:
+        """End the emulator at once (SIGKILL), as a power cut ends a machine."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     def emulator_errors(self) -> list[str]:
         """The last lines QEMU itself wrote, as plain text."""

@@ -17,6 +17,17 @@ class Acceleration(StrEnum):
     TCG = "tcg"
 
 
+class DiskForm(StrEnum):
+    """What a machine writes to: a QCOW2 overlay of the image, or a raw copy of it.
+
+    A copy holds every write the guest was told of, even when the emulator is killed, and other programs can read and
+    change it between boots; an overlay is faster to make.
+    """
+
+    OVERLAY = "overlay"
+    COPY = "copy"
+
+
 @dataclass(frozen=True, slots=True)
 class Accelerator:
     """The acceleration chosen and, in words, why."""
@@ -65,3 +76,4 @@ class MachineOptions:
     drives: tuple[Drive, ...] = ()
     credentials: Mapping[str, bytes] = field(default_factory=dict)
     restart: bool = True
+    disk_form: DiskForm = DiskForm.OVERLAY

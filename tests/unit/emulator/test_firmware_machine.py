@@ -98,9 +98,9 @@ def test_state_is_made_once_and_the_image_is_never_written(toolbox: Toolbox, own
     options = MachineOptions(image, certificates=(own.signer("boot").public,), disk_bytes=1 << 30)
     state = MachineState(tmp_path / "state")
     state.prepare(options, toolbox)
-    toolbox.run("qemu-io", "-f", "qcow2", "-c", "write -P 0x41 0 4096", state.disk)
+    toolbox.run("qemu-io", "-f", "qcow2", "-c", "write -P 0x41 0 4096", state.overlay)
     state.prepare(options, toolbox)
-    assert b"A" * 4096 in state.disk.read_bytes()
+    assert b"A" * 4096 in state.overlay.read_bytes()
     assert image.read_bytes() == b"original" * 512
 
 

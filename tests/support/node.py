@@ -1,0 +1,266 @@
+"""A node and its updates: signed directories, a server that can misbehave, and a machine that is asked by SSH."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import UUID
+
+from bedplate.compose.result import BuildResult
+from bedplate.emulator.accelerator import choose
+from bedplate.emulator.machine import Machine, MachineState
+from bedplate.emulator.options import MachineOptions
+from bedplate.emulator.ssh import SshAccess, with_ssh
+from bedplate.flows.build import build_track
+from bedplate.flows.locks import Relock
+from bedplate.flows.workspace import Workspace
+from bedplate.toolchain.run import Toolbox, ToolError
+from bedplate.trust.signers import Signer
+
+IMAGE = "bedplate-container"
+HOST = "10.0.2.2"  # the host's loopback address as a guest of QEMU's user network sees it
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+
+def variant(workspace: Workspace, place: Path, version: str, files: Mapping[str, str] | None = None) -> BuildResult:
+    """The container host as ``version``, with further owned files (path in the image -> text)."""
+    distro = place / f"distro-{version}"
+    shutil.copytree(workspace.distro, distro, symlinks=True)
+    for path, text in (files or {}).items():
+        target = distro / "files/update" / path.lstrip("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+    changed = replace(workspace, distro=distro, output=place / f"out-{version}")
+    return build_track(changed, "container", Relock.WHEN_NEEDED, version=version).build
+
+
+def artefacts(build: BuildResult) -> dict[str, Path]:
+    """What an update of a build consists of: file name -> file."""
+    name, halves = f"{IMAGE}_{build.version}", (build.root_hash[:32], build.root_hash[32:])
+    root, verity = (str(UUID(half)) for half in halves)
+    return {
+        f"{name}_{root}.root": build.path("root.erofs"),
+        f"{name}_{verity}.verity": build.path("root.verity"),
+        f"{name}.efi": build.path("uki.efi"),
+    }
+
+
+def publish(folder: Path, builds: list[BuildResult], signer: Signer) -> None:
+    """A directory stock systemd-sysupdate can fetch from: files, digests, signature."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    for build in builds:
+        for name, source in artefacts(build).items():
+            (folder / name).symlink_to(source)
+    sign(folder, signer)
+
+
+def sign(folder: Path, signer: Signer) -> None:
+    """Write SHA256SUMS and its signature anew, for what lies in the directory."""
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("SHA256SUMS"))
+    text = "".join(f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names).encode()
+    (folder / "SHA256SUMS").write_bytes(text)
+    (folder / "SHA256SUMS.gpg").write_bytes(signer.sign(text))
+
+
+@dataclass
+class Behaviour:
+    """How a server behaves: ``cut`` (file name part -> bytes after which the connection ends), ``stall`` (the same,
+    but nothing more comes), ``claim`` (file name part -> Content-Length that is not true)."""
+
+    cut: dict[str, int] = field(default_factory=dict)
+    stall: dict[str, int] = field(default_factory=dict)
+    claim: dict[str, int] = field(default_factory=dict)
+
+
+class UpdateServer:
+    """A static file server on the loopback address, as any web server or CDN would be. ``sent`` counts the bytes of
+    bodies by file name, ``requests`` are the paths asked for, ``started`` hears of each file as its sending begins."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.behaviour = Behaviour()
+        self.sent: dict[str, int] = {}
+        self.requests: list[str] = []
+        self.on_request: Callable[[str], None] | None = None
+        self.released = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                outer.answer(self)
+
+            def do_HEAD(self) -> None:
+                outer.answer(self)
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        """Where a guest finds it; the version that asks is part of the path, as with the update service."""
+        return f"http://{HOST}:{self.port}/%W/%m/%A/"
+
+    def close(self) -> None:
+        self.released.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+    def reset(self) -> None:
+        """Behave well again, and forget what was counted."""
+        self.released.set()
+        self.released = threading.Event()
+        self.behaviour = Behaviour()
+        self.sent.clear()
+        self.requests.clear()
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        name = handler.path.rpartition("/")[2]
+        self.requests.append(handler.path)
+        if self.on_request is not None:
+            self.on_request(name)
+        path = self.folder / name
+        if not path.is_file():
+            handler.send_error(404)
+            return
+        size = path.stat().st_size
+        wanted = _RANGE.fullmatch(handler.headers.get("Range", ""))
+        start = int(wanted[1]) if wanted else 0
+        end = min(int(wanted[2]) + 1 if wanted and wanted[2] else size, size)
+        handler.send_response(206 if wanted else 200)
+        if wanted:
+            handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
+        handler.send_header("Content-Length", str(_rule(self.behaviour.claim, name, end - start)))
+        handler.end_headers()
+        if handler.command == "HEAD":
+            return
+        cut, stall = (_rule(rules, name, size) for rules in (self.behaviour.cut, self.behaviour.stall))
+        released = self.released
+        try:
+            with path.open("rb") as stream:
+                stream.seek(start)
+                left = min(end, cut, stall) - start
+                while left > 0:
+                    piece = stream.read(min(1 << 16, left))
+                    handler.wfile.write(piece)
+                    left -= len(piece)
+                    self.sent[name] = self.sent.get(name, 0) + len(piece)
+            if stall < end:
+                handler.wfile.flush()
+                released.wait()
+            if min(cut, stall) < end:
+                handler.close_connection = True
+        except OSError:
+            handler.close_connection = True  # the guest hung up, or was switched off
+
+
+def _rule(rules: Mapping[str, int], name: str, otherwise: int) -> int:
+    return next((value for part, value in rules.items() if part in name), otherwise)
+
+
+class Node:
+    """One machine over many boots: its disk, firmware variables and TPM are kept."""
+
+    def __init__(self, options: MachineOptions, toolbox: Toolbox, directory: Path) -> None:
+        self.toolbox = toolbox
+        self.directory = directory
+        self.state = MachineState(directory / "state")
+        directory.mkdir(parents=True, exist_ok=True)
+        self.options, self.access = with_ssh(options, directory)
+        self.console = bytearray()
+        self.machine: Machine | None = None
+        self._stack = ExitStack()
+
+    def start(self) -> None:
+        """Switch it on."""
+        accelerator = choose(self.toolbox)
+        machine = Machine(self.options, accelerator, self.toolbox, self.state, self.console.extend)
+        self.machine = self._stack.enter_context(machine)
+
+    def kill(self) -> None:
+        """Pull the plug: SIGKILL."""
+        if self.machine is not None:
+            self.machine.kill()
+        self._stack.close()
+        self.machine = None
+
+    def stop(self) -> None:
+        """Press the power button and wait until it is off."""
+        if self.machine is not None:
+            self.machine.power_down(120.0)
+        self._stack.close()
+        self.machine = None
+
+    def run(self, command: str, ok: tuple[int, ...] = (0,)) -> str:
+        """Run a command as root; its output.
+
+        Raises:
+            ToolError: it failed, or nobody answered.
+        """
+        ssh, *arguments = self.access.command()
+        limits = ("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=12")
+        return self.toolbox.run(ssh, *limits, *arguments, command, ok=ok).text
+
+    def try_run(self, command: str) -> str | None:
+        """The same; None when it failed."""
+        try:
+            return self.run(command)
+        except ToolError:
+            return None
+
+    def wait_for(self, command: str, pattern: str, seconds: float) -> str:
+        """Ask until the answer fits a pattern; a machine that restarts in between does not answer for a while.
+
+        Raises:
+            AssertionError: it never did; with the end of the console.
+        """
+        end, answer = time.monotonic() + seconds, None
+        while time.monotonic() < end:
+            answer = self.try_run(command)
+            if answer is not None and re.search(pattern, answer):
+                return answer
+            if self.machine is not None:
+                self.machine.wait(1.0)
+        tail = bytes(self.console[-4000:]).decode(errors="replace")
+        raise AssertionError(f"{command!r} never answered {pattern!r} but {answer!r}\n{tail}")
+
+    def wait_until_good(self, version: str = "", seconds: float = 600.0) -> str:
+        """Wait until a boot (of ``version``) was found good; the version that runs."""
+        pattern = rf"IMAGE_VERSION={re.escape(version) if version else '.*'}\nactive"
+        text = self.wait_for(
+            "grep IMAGE_VERSION= /usr/lib/os-release; systemctl is-active bedplate-boot-good.service", pattern, seconds
+        )
+        return text.splitlines()[0].partition("=")[2]
+
+    @property
+    def boot_id(self) -> str:
+        """The id of the current boot."""
+        return self.run("cat /proc/sys/kernel/random/boot_id").strip()
+
+    def entries(self) -> list[str]:
+        """Boot images on the ESP."""
+        return sorted(self.run("ls -A /efi/EFI/Linux").split())
+
+    def slots(self) -> list[str]:
+        """Labels of the partitions, in the order of the table."""
+        return self.run("lsblk -nro PARTLABEL /dev/vda").split()
+
+
+def access_of(node: Node) -> SshAccess:
+    """How a person would get in."""
+    return node.access
