@@ -15,7 +15,7 @@ from bedplate.model.errors import BadInput
 from bedplate.model.lock import Lock
 from bedplate.model.package import Location, UpstreamPackage
 from bedplate.packages.formats import FORMATS
-from bedplate.packages.importer import ImportedPackage, ImportRules, import_packages, require_no_errors
+from bedplate.packages.importer import ExecutorFactory, ImportedPackage, ImportRules, import_packages, require_no_errors
 from bedplate.packages.own import owned_directories
 from bedplate.packages.scripts.ledger import Ledger, PackageScripts, account
 from bedplate.packages.scripts.store import ClassificationStore
@@ -66,7 +66,11 @@ def import_locked(workspace: Workspace, definition: DefinitionSet, lock: Lock) -
 
 
 def import_files(
-    workspace: Workspace, definition: DefinitionSet, packages: Sequence[UpstreamPackage], store: ContentStore
+    workspace: Workspace,
+    definition: DefinitionSet,
+    packages: Sequence[UpstreamPackage],
+    store: ContentStore,
+    executor_factory: ExecutorFactory = worker_pool,
 ) -> list[ImportedPackage]:
     """Import upstream packages whose files are in the store; a surprise in one of them stops.
 
@@ -79,7 +83,7 @@ def import_files(
         part(workspace, "rpms"),
         jobs=workspace.jobs,
         progress=workspace.progress,
-        executor_factory=worker_pool,
+        executor_factory=executor_factory,
     )
     require_no_errors(imported)
     return imported

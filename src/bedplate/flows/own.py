@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from bedplate.flows.cache import part
 from bedplate.flows.keys import key_store
 from bedplate.flows.workspace import Workspace
@@ -20,10 +22,15 @@ def own_candidates(definition: DefinitionSet) -> list[Candidate]:
 
 def build_own(workspace: Workspace, definition: DefinitionSet, lock: Lock) -> list[BuiltPackage]:
     """The own packages of a lock as RPMs; they hold the public keys in use."""
+    names = [locked.nevra.name for locked in lock.packages if locked.location is None]
+    return build_own_packages(workspace, definition, names)
+
+
+def build_own_packages(workspace: Workspace, definition: DefinitionSet, names: Iterable[str]) -> list[BuiltPackage]:
+    """Own packages by name as RPMs."""
     keys = key_store(workspace, definition)
     public = {role.id: keys.signer(role.id).public for role in ROLES}
     # The accounts every system has; a package that brings one of its own carries its line itself.
     everywhere = accounts_of(definition.ids, definition.facts, ())
     context = OwnContext(definition.distro, everywhere, public)
-    names = [locked.nevra.name for locked in lock.packages if locked.location is None]
     return [build(definition.own[name], context, part(workspace, "rpms") / "own") for name in names]

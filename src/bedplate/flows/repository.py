@@ -1,67 +1,205 @@
-"""Our packages signed and laid out as a plain rpm-md repository."""
+"""Our packages signed and published as an rpm-md repository, every state of which is kept."""
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
+import gzip
+import hashlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+
+import createrepo_c
 
 from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import import_locked
 from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock
-from bedplate.flows.own import build_own
+from bedplate.flows.own import build_own_packages
 from bedplate.flows.track import locked_track
 from bedplate.flows.workspace import Workspace
+from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.package import Nevra
+from bedplate.packages.atomic import caching
 from bedplate.packages.repository import Repository, RepositoryPackage, write_repository
+from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpm.sign import sign_rpms
+from bedplate.packages.rpm.tags import Tag
+from bedplate.packages.states import HeldPackage, State, StateStore, merged
+
+KEPT_VERSIONS = 3
+"""Versions of one package that a repository holds: the newest, and older ones to go back to."""
+
+ARCHITECTURE = "x86_64"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished package on its way into the repository: our unsigned RPM, its digest, and who asked for it."""
+
+    nevra: Nevra
+    path: Path
+    rpm_sha256: str
+    why: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import of a track did: the repository and the number of packages in it."""
+    """What an import did: the repository, the state it is in now, and what was brought in."""
 
     repository: Repository
+    state: State
     packages: tuple[Nevra, ...]
 
 
 def import_track(workspace: Workspace, name: str, relock: Relock = Relock.NEVER) -> ImportResult:
-    """Import everything a track's lock names, sign it, and write the repository that holds it."""
+    """Import everything a track's lock names, sign it, and publish it in the repository."""
     definition = read_definition(workspace)
     lock = locked_track(workspace, definition, name, relock).lock
+    why = {locked.nevra: (*locked.why.split(" > "),) for locked in lock.packages}
     imported = import_locked(workspace, definition, lock)
-    built = [(one.nevra, one.path, one.rpm_sha256) for one in imported]
-    built += [(one.nevra, one.path, one.rpm_sha256) for one in build_own(workspace, definition, lock)]
-    signer = key_store(workspace, definition).signer("packages")
-    directory = part(workspace, "repository") / definition.distro.stream / "x86_64"
+    finished = [Finished(one.nevra, one.path, one.rpm_sha256, why.get(one.nevra, ())) for one in imported]
+    names = [locked.nevra.name for locked in lock.packages if locked.location is None]
+    finished += own_finished(workspace, definition, names)
+    return publish(workspace, definition, finished, comment=f"track {name}")
+
+
+def own_finished(workspace: Workspace, definition: DefinitionSet, names: Iterable[str]) -> list[Finished]:
+    """Packages made from the definition, ready to be published."""
+    return [
+        Finished(one.nevra, one.path, one.rpm_sha256, (one.nevra.name,))
+        for one in build_own_packages(workspace, definition, names)
+    ]
+
+
+def state_store(workspace: Workspace, definition: DefinitionSet) -> StateStore:
+    """The states of the repository of the definition's stream."""
+    return StateStore(part(workspace, "repository"), f"{definition.distro.stream}/{ARCHITECTURE}")
+
+
+def publish(
+    workspace: Workspace,
+    definition: DefinitionSet,
+    finished: Sequence[Finished],
+    *,
+    comment: str,
+    extra: Mapping[str, bytes] | None = None,
+) -> ImportResult:
+    """Sign what is ``finished``, add it to what the repository holds, write its metadata and keep the state.
+
+    Of each name the :data:`KEPT_VERSIONS` highest versions are kept. Metadata of types in ``extra`` (``group``,
+    ``updateinfo``) takes the place of that of the state before, other types stay.
+    """
+    store = state_store(workspace, definition)
+    before = store.current()
+    keys = key_store(workspace, definition)
+    signer = keys.signer("packages")
     # A signature depends on the key: another key's packages lie elsewhere.
-    signed = part(workspace, "signed") / key_store(workspace, definition).ensure("packages").fingerprint[:16]
-    work = [(path, signed / f"{digest}.rpm") for _, path, digest in built]
-    missing = [(source, target) for source, target in work if not target.exists()]
+    signed = part(workspace, "signed") / keys.ensure("packages").fingerprint[:16]
     signed.mkdir(parents=True, exist_ok=True)
+    work = {one.rpm_sha256: (one.path, signed / f"{one.rpm_sha256}.rpm") for one in finished}
+    missing = [(source, target) for source, target in work.values() if not target.exists()]
     if missing:
         with workspace.progress.task("sign", len(missing), "packages") as task:
             task.advance(len(sign_rpms(missing, signer, workspace.jobs)))
+    known = {(one.sha256, one.location): one for one in (before.packages if before else ())}
+    with ThreadPoolExecutor(workspace.jobs) as pool:
+        fresh = list(pool.map(partial(_held, signed, known), finished))
+    held, _ = merged(before.packages if before else (), fresh, KEPT_VERSIONS)
     packages = []
-    for (nevra, _, _), (_, target) in zip(built, work, strict=True):
-        location = f"Packages/{nevra.name[0]}/{nevra.filename}"
-        _link(target, directory / location)
-        packages.append(RepositoryPackage(directory / location, location))
+    for one in held:
+        source = signed / f"{one.sha256}.rpm"
+        target = store.served / one.location
+        # A package of an earlier state may be signed by a key that is no more: it is served as it was.
+        if source.exists():
+            _link(source, target)
+        packages.append(RepositoryPackage(target, one.location, _served_sha256(source if source.exists() else target)))
+    kept = {**_other_metadata(store.served), **(extra or {})}
     repository = write_repository(
-        directory,
+        store.served,
         packages,
         revision=definition.distro.source_date_epoch,
         cache=part(workspace, "descriptions") / "rpm-md",
         signer=signer,
+        extra=kept,
     )
-    return ImportResult(repository, tuple(nevra for nevra, _, _ in built))
+    now = int(time.time())
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
+    state = State(f"{stamp}-{repository.repomd_sha256[:12]}", now, repository.repomd_sha256, tuple(held), comment)
+    return ImportResult(repository, store.keep(state), tuple(one.nevra for one in finished))
+
+
+def restore(workspace: Workspace, wanted: str) -> State:
+    """Serve a kept state again.
+
+    Raises:
+        BadInput: no such state is kept.
+    """
+    store = state_store(workspace, read_definition(workspace))
+    state = store.find(wanted)
+    store.restore(state)
+    return state
+
+
+def _held(signed: Path, known: Mapping[tuple[str, str], HeldPackage], one: Finished) -> HeldPackage:
+    location = f"Packages/{one.nevra.name[0]}/{one.nevra.filename}"
+    before = known.get((one.rpm_sha256, location))
+    if before is not None:
+        return replace(before, why=one.why or before.why)
+    path = signed / f"{one.rpm_sha256}.rpm"
+    package = RpmPackage.open(path)
+    return HeldPackage(
+        name=one.nevra.name,
+        evr=str(one.nevra.evr),
+        arch=one.nevra.arch,
+        source=str(package.source),
+        summary=package.header.text(Tag.SUMMARY),
+        sha256=one.rpm_sha256,
+        location=location,
+        size=path.stat().st_size,
+        why=one.why,
+        requires=package.requires,
+        provides=package.provides,
+    )
+
+
+def _served_sha256(path: Path) -> str:
+    """The digest of a signed file, kept beside it under its size and time: files of this cache are never changed."""
+    status = path.stat()
+    record = path.with_name(f".{path.name}.sha256")
+    mark = f"{status.st_size} {status.st_mtime_ns}"
+    try:
+        digest, size, time_ns = record.read_text().split()
+        if f"{size} {time_ns}" == mark:
+            return digest
+    except (FileNotFoundError, ValueError):
+        pass
+    with path.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    with caching(record) as stream:
+        stream.write(f"{digest} {mark}\n".encode())
+    return digest
+
+
+def _other_metadata(served: Path) -> dict[str, bytes]:
+    """What the repository's metadata holds besides the three kinds that are written anew, by type."""
+    repomd = served / "repodata" / "repomd.xml"
+    if not repomd.exists():
+        return {}
+    found: dict[str, bytes] = {}
+    for record in createrepo_c.Repomd(str(repomd)).records:
+        if record.type not in ("primary", "filelists", "other"):
+            found[record.type] = gzip.decompress((served / record.location_href).read_bytes())
+    return found
 
 
 def _link(source: Path, target: Path) -> None:
+    if target.exists() and target.samefile(source):
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
+    temporary = target.with_name(f".{target.name}.{time.monotonic_ns()}")
     temporary.hardlink_to(source)
     temporary.rename(target)

@@ -39,10 +39,12 @@ _OPERATORS: Mapping[str, Callable[[int], bool]] = {
 
 @dataclass(slots=True)
 class Available:
-    """Versions there are, by name: of packages, and of provides ("" for a provide without a version)."""
+    """Versions there are, by name: of packages, and of provides ("" for a provide without a version). ``bare`` names the
+    packages that provide a name without a version."""
 
     packages: dict[str, set[str]] = field(default_factory=dict)
     provided: dict[str, set[str]] = field(default_factory=dict)
+    bare: dict[str, set[str]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, packages: Iterable[UpstreamPackage], names: Collection[str] | None = None) -> Available:
@@ -59,6 +61,8 @@ class Available:
                     # Providing one's own name adds nothing to the package itself.
                     if match and match[1] != package.name and (names is None or match[1] in names):
                         found.provided.setdefault(match[1], set()).add(match[2] or "")
+                        if not match[2]:
+                            found.bare.setdefault(match[1], set()).add(package.name)
         return found
 
     def versions(self, name: str) -> set[str]:
@@ -169,9 +173,13 @@ def _check_relations(
     dropped: Sequence[DroppedRequirement],
 ) -> tuple[list[Finding], int]:
     asked: dict[_Constraint, dict[str, bool]] = {}
+    own: set[tuple[_Constraint, str]] = set()
     for package in packages:
         if package.format == "deb":
             for constraint, binding in _constraints(package, dropped):
+                # A package never conflicts with itself: what only it provides cannot be hit by its own conflict.
+                if available.bare.get(constraint.name) == {package.name}:
+                    own.add((constraint, package.name))
                 by = asked.setdefault(constraint, {})
                 by[package.name] = by.get(package.name, False) or binding
     findings, compared = [], 0
@@ -181,7 +189,9 @@ def _check_relations(
             cause = _difference(constraint, existing)
             if cause:
                 findings += [
-                    _finding(package, cause, binding and package in imported) for package, binding in by.items()
+                    _finding(package, cause, binding and package in imported)
+                    for package, binding in by.items()
+                    if existing or (constraint, package) not in own
                 ]
     return sorted(findings, key=lambda finding: (finding.where, finding.cause)), compared
 
