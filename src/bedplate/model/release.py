@@ -75,7 +75,7 @@ class Release:
     ``created`` and ``expires`` are seconds since the epoch; nobody is offered a release after ``expires``.
     ``replaces`` is the version that came before it, empty for the first. ``floor`` is the lowest version from which a
     node may go to this one directly; an older node goes to a release at the floor first. Empty: any.
-    ``pcr11`` maps phase paths to the expected hex values of PCR 11, ``signers`` roles (boot, pcr, update, packages) to
+    ``root_hash`` is empty where the root is not verified (a writable one). ``pcr11`` maps phase paths to the expected hex values of PCR 11, ``signers`` roles (boot, pcr, update, packages) to
     the keys that vouch for the parts. ``build`` is the identity of the build, ``lock_sha256`` of its lock.
     """
 
@@ -104,7 +104,13 @@ class Release:
 
     @property
     def partition_uuids(self) -> tuple[UUID, UUID]:
-        """UUIDs of the root and the verity partition: first and last 128 bits of the root hash."""
+        """UUIDs of the root and the verity partition: first and last 128 bits of the root hash.
+
+        Raises:
+            BadInput: the root of this track is not verified.
+        """
+        if not self.root_hash:
+            raise BadInput("there is no root hash", where=f"{self.track} {self.version}")
         return UUID(self.root_hash[:32]), UUID(self.root_hash[-32:])
 
     @property
@@ -210,7 +216,7 @@ def parse_release(data: Any, where: str) -> Release:
         created=reader.number("created"),
         expires=reader.number("expires"),
         artefacts=artefacts,
-        root_hash=reader.digest("root_hash"),
+        root_hash=reader.text("root_hash"),
         command_line=reader.text("command_line"),
         kernel=reader.text("kernel"),
         pcr11={phase: str(value) for phase, value in reader.table("pcr11").items()},
@@ -260,6 +266,8 @@ def _mistakes(release: Release) -> list[str]:
         mistakes.append(f"floor: {release.floor} is above the release itself")
     if release.replaces and compare_versions(release.replaces, release.version) >= 0:
         mistakes.append(f"replaces: {release.replaces} is not older than the release")
+    if release.root_hash and not _SHA256.fullmatch(release.root_hash):
+        mistakes.append("root_hash: not 64 hex digits")
     if release.expires <= release.created:
         mistakes.append("expires: not after it was created")
     mistakes += [f"pcr11: {value[:70]!r}" for value in release.pcr11.values() if not _SHA256.fullmatch(value)]

@@ -151,6 +151,10 @@ class KeyStore:
         info = self.ensure(role_name)
         return open_signer(info.directory.absolute().as_uri(), role(role_name))
 
+    def open(self, info: KeyInfo) -> Signer:
+        """A signer with a key of this store, in use or not."""
+        return open_signer(info.directory.absolute().as_uri(), role(info.role))
+
     def boot_key_paths(self) -> tuple[Path, Path]:
         """Private key and certificate (PEM files) that sign boot loaders and kernels."""
         directory = self.ensure("boot").directory

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bedplate.cli.commands import boot, build, fleet, inspect, keys, lock, packages, store, tools, up, verify
+from bedplate.cli.commands import boot, build, fleet, inspect, keys, lock, packages, release, store, tools, up, verify
 
 
 def register(app: typer.Typer) -> None:
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(lock.app, name="lock")
     app.add_typer(packages.app, name="packages")
     app.add_typer(keys.app, name="keys")
+    app.add_typer(release.app, name="release")
     app.add_typer(fleet.app, name="fleet")
     app.add_typer(store.app, name="store")
     app.add_typer(tools.app, name="tools")
