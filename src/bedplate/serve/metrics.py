@@ -1,5 +1,5 @@
-"""Prometheus metrics. Labels are tracks, rings, stages and channels of the policy and store, never what nodes say: their
-number is bounded by what operators define."""
+"""Prometheus metrics. Labels are tracks, rings, stages and channels of the policy and store, never what nodes say, so
+their number is bounded by what operators define."""
 
 from __future__ import annotations
 

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import typer
 
-from bedplate.cli.commands import boot, build, fleet, inspect, keys, lock, packages, release, store, tools, up, verify
+from bedplate.cli.commands import (
+    boot,
+    build,
+    fleet,
+    fleet_service,
+    inspect,
+    keys,
+    lock,
+    packages,
+    release,
+    serve,
+    store,
+    tools,
+    up,
+    verify,
+)
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +33,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(packages.app, name="packages")
     app.add_typer(keys.app, name="keys")
     app.add_typer(release.app, name="release")
+    fleet_service.attach(fleet.app)
     app.add_typer(fleet.app, name="fleet")
+    app.add_typer(serve.app, name="serve")
     app.add_typer(store.app, name="store")
     app.add_typer(tools.app, name="tools")

@@ -1,4 +1,4 @@
-"""``bedplate fleet``: what a policy does to a fleet, before it does it."""
+"""``bedplate fleet simulate``: what a policy does to a fleet, before it does it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,15 @@ import typer
 from bedplate.cli.options import Json
 from bedplate.cli.state import STATE
 
-app = typer.Typer(help="Fleets: try a roll-out policy in virtual time.", no_args_is_help=True)
+app = typer.Typer(
+    help="Fleets: roll-outs, nodes and tokens of an update service; a policy tried in virtual time.",
+    no_args_is_help=True,
+)
 
 
 @app.callback()
 def fleet() -> None:
-    """Fleets: try a roll-out policy in virtual time."""
+    """Fleets: roll-outs, nodes and tokens of an update service; a policy tried in virtual time."""
 
 
 @app.command()
