@@ -14,8 +14,8 @@ REPORT_PORT = "bedplate.report"
 
 # An AMD-like model with the features of x86-64-v2: everything a distribution's baseline asks for. For an Intel model
 # the kernel isolates page tables against Meltdown, which costs a software-emulated boot a third of its time. AES is
-# added because the disk of a node is encrypted.
-TCG_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm,+aes,+pclmulqdq,+rdrand"
+# added because the disk of a node is encrypted, SHA because every block of its root is checked.
+TCG_CPU = "qemu64,+ssse3,+sse4.1,+sse4.2,+popcnt,+cx16,+lahf-lm,+aes,+pclmulqdq,+rdrand,+sha-ni"
 _TCG = "tcg,thread=multi,tb-size=512"
 
 
