@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -30,25 +31,32 @@ TRACK = "container"
 
 @dataclass
 class Figure:
-    """One row of the table: seconds of each run."""
+    """One row of the table: seconds of each run, and processor seconds of all its processes where they are known."""
 
     name: str
     seconds: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
     @property
     def median(self) -> float:
         return statistics.median(self.seconds)
 
 
-def timed(action: Callable[[], None], runs: int, prepare: Callable[[], None] = lambda: None) -> list[float]:
-    """Wall seconds of each of ``runs`` runs; ``prepare`` comes before each and is not counted."""
-    seconds = []
+def timed(name: str, action: Callable[[], None], runs: int, prepare: Callable[[], None] = lambda: None) -> Figure:
+    """Wall and processor seconds of each of ``runs`` runs; ``prepare`` comes before each and is not counted.
+
+    Processor seconds say more than wall seconds when something else keeps the machine busy.
+    """
+    figure = Figure(name)
     for _ in range(runs):
         prepare()
-        started = time.perf_counter()
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         action()
-        seconds.append(time.perf_counter() - started)
-    return seconds
+        figure.seconds.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        figure.processor.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        print(f"{name}: {figure.seconds[-1]:.2f} s, {figure.processor[-1]:.2f} s of processors", file=sys.stderr)
+    return figure
 
 
 class Mkosi:
@@ -186,18 +194,18 @@ def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) ->
     ours.build()
     runs = options.runs
     rows = [
-        Figure("mkosi, clean build", timed(peer.build, runs)),
-        Figure("full compose, imported packages at hand", timed(ours.build, runs, ours.forget_composed)),
-        Figure("after one package changed", timed(ours.build, runs, ours.change_package)),
-        Figure("after one owned file changed", timed(ours.build, runs, ours.change_owned_file)),
-        Figure("nothing changed", timed(ours.build, runs)),
-    ]
-    rows.append(
-        Figure(
+        timed("mkosi, clean build", peer.build, runs),
+        timed("full compose, imported packages at hand", ours.build, runs, ours.forget_composed),
+        timed("after one package changed", ours.build, runs, ours.change_package),
+        timed("after one owned file changed", ours.build, runs, ours.change_owned_file),
+        timed("nothing changed", ours.build, runs),
+        timed(
             "import of all packages, empty cache",
-            timed(lambda: ours.run("packages", "import", "--track", TRACK), runs, ours.forget_imported),
-        )
-    )
+            lambda: ours.run("packages", "import", "--track", TRACK),
+            runs,
+            ours.forget_imported,
+        ),
+    ]
     if options.boot:
         rows += boots(workspace, {"mkosi image": peer.image, "Bedplate image": ours.output / TRACK / "disk.raw"}, runs)
     return rows
@@ -226,14 +234,16 @@ def boots(workspace: Workspace, images: dict[str, Path], runs: int) -> list[Figu
 def report(figures: list[Figure], target: Path | None) -> None:
     """Print medians and ratios, and keep them as JSON when asked to."""
     peer = figures[0].median
-    print(f"{'':44} {'median':>8} {'min':>8} {'max':>8}  mkosi is slower by")
+    print(f"{'':44} {'median':>8} {'min':>8} {'max':>8} {'processors':>10}  mkosi is slower by")
     for figure in figures:
         ratio = f"{peer / figure.median:6.1f}" if figure is not figures[0] else ""
+        busy = f"{statistics.median(figure.processor):9.2f}s" if figure.processor else f"{'':10}"
         print(
-            f"{figure.name:44} {figure.median:7.2f}s {min(figure.seconds):7.2f}s {max(figure.seconds):7.2f}s  {ratio}"
+            f"{figure.name:44} {figure.median:7.2f}s {min(figure.seconds):7.2f}s {max(figure.seconds):7.2f}s {busy}  {ratio}"
         )
     if target:
-        target.write_text(json.dumps({figure.name: figure.seconds for figure in figures}, indent=2) + "\n")
+        rows = {one.name: {"seconds": one.seconds, "processor_seconds": one.processor} for one in figures}
+        target.write_text(json.dumps(rows, indent=2) + "\n")
 
 
 if __name__ == "__main__":

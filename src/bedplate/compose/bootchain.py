@@ -15,7 +15,7 @@ from bedplate.compose.groups import Unpacked
 from bedplate.compose.initrd import build_initrd, initrd_key, initrd_packages
 from bedplate.compose.inputs import BuildInputs
 from bedplate.compose.modules import ModuleIndex, index_from_json, index_to_json, load_order, read_index
-from bedplate.compose.stages.cache import write_atomically
+from bedplate.compose.stages.cache import write_entry
 from bedplate.compose.stages.identity import ImageName, os_release
 from bedplate.compose.uki import LOADER, STUB, Uki, build_uki, command_line
 from bedplate.model.digest import canonical_json, identity
@@ -83,7 +83,7 @@ class BootChain:
             return index_from_json(json.loads(place.read_bytes()))
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             index = read_index(self.kernel, wanted, self.unpacked, self.jobs)
-            write_atomically(place, canonical_json(index_to_json(index)))
+            write_entry(place, canonical_json(index_to_json(index)))
             return index
 
     def prepare(self, opener: str, name: ImageName, folder: Path) -> BootParts:
@@ -127,8 +127,8 @@ class BootChain:
         except FileNotFoundError:
             pass
         data = build_initrd(packages, order, opener, self.unpacked).data
-        write_atomically(place, data)
-        write_atomically(digest_place, sha256(data).hexdigest().encode())
+        write_entry(place, data)
+        write_entry(digest_place, sha256(data).hexdigest().encode())
         return data
 
     def file(self, path: str) -> bytes:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bedplate.compose.groups import ContentGroup, GroupSource
-from bedplate.compose.stages.cache import write_atomically
+from bedplate.compose.stages.cache import write_entry
 from bedplate.model.digest import canonical_json
 
 _LONGEST_LINE = 256
@@ -38,7 +38,7 @@ class ScriptIndex:
             if interpreter:
                 seen[path] = interpreter
             yield path, data
-        write_atomically(self._folder / group.key, canonical_json(seen))
+        write_entry(self._folder / group.key, canonical_json(seen))
 
     def of(self, group: ContentGroup) -> dict[str, str]:
         """Path -> interpreter of each script of the group; reads the group only when nothing is kept of it."""

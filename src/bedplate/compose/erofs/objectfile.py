@@ -97,7 +97,10 @@ class NamedContent:
 
 
 def write_object(path: Path, contents: Iterable[NamedContent], features: Features) -> None:
-    """Write an object file, whole or not at all, also after a crash. ``contents`` are in any order."""
+    """Write an object file; other processes see it whole or not at all. ``contents`` are in any order.
+
+    It is not waited for until it is on the disk: what a power failure leaves of it is found by its digests.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     index = bytearray()
     placed: dict[bytes, int] = {}
@@ -118,8 +121,7 @@ def write_object(path: Path, contents: Iterable[NamedContent], features: Feature
             out.write(index)
             sha256 = hashlib.sha256(index).digest()
             out.write(_TRAILER.pack(_MAGIC, done * BLOCK, len(index), digest.digest(), sha256))
-            out.flush()
-            os.fsync(out.fileno())  # later builds trust what they find here
+            out.close()
             Path(out.name).rename(path)
         except BaseException:
             Path(out.name).unlink(missing_ok=True)

@@ -24,7 +24,6 @@ from bedplate.model.errors import BadInput
 
 ROOT, VERITY = "root.erofs", "root.verity"
 _MIB = 1 << 20
-_DAMAGED_MOST = 8  # more damaged objects in one cache are a broken disk, not a flipped bit
 
 
 class ErofsRoot:
@@ -68,7 +67,7 @@ class ErofsRoot:
     def _link(self, root: Path) -> None:
         """Link the objects; one that turns out to be damaged in the cache is made again."""
         job, uuid = self._job, uuid5(self._job.namespace, f"{self._job.name}/root")
-        for left in reversed(range(_DAMAGED_MOST)):
+        for left in reversed(range(len(job.plan.groups) + 1)):
             objects = self._objects
             try:
                 with job.step("link"):

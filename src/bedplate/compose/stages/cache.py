@@ -67,15 +67,16 @@ class StageCache:
 
     def put(self, key: str, output: StageOutput) -> None:
         """Keep a result."""
-        write_atomically(self._folder / key, pack(output))
+        write_entry(self._folder / key, pack(output))
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file so that it is there whole or not at all, also after a crash."""
+def write_entry(path: Path, data: bytes) -> None:
+    """Write a cache entry: other processes see it whole or not at all.
+
+    Nothing waits until it is on the disk, which takes milliseconds for each of some hundred entries. After a power
+    failure it may hold anything: this is for entries whose readers check them and make them again.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    temporary.write_bytes(data)
     temporary.replace(path)
