@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from uuid import UUID, uuid5
 
 from bedplate.compose.bootchain import INITRD, LOADER_SIGNED, UKI, UKI_UNSIGNED, BootChain, BootParts
@@ -20,6 +20,7 @@ from bedplate.compose.clock import Clock
 from bedplate.compose.disk import DiskSpec, assemble_disk
 from bedplate.compose.groups import Contents, Unpacked
 from bedplate.compose.inputs import BuildInputs
+from bedplate.compose.labels import contexts_folder, labelled
 from bedplate.compose.limits import census, check_census, check_sizes
 from bedplate.compose.modules import select
 from bedplate.compose.plan import PlannedPackage, StageOutput, Times, TreePlan, add_stages, plan_tree
@@ -40,6 +41,7 @@ from bedplate.compose.roots.kinds import ROOT_KINDS
 from bedplate.compose.scripts import ScriptIndex
 from bedplate.compose.stages.alternatives import links
 from bedplate.compose.stages.base import Stage
+from bedplate.compose.stages.bytecode import Bytecode
 from bedplate.compose.stages.ca_bundle import CaBundle
 from bedplate.compose.stages.cache import StageCache
 from bedplate.compose.stages.catalog import Catalog
@@ -47,8 +49,10 @@ from bedplate.compose.stages.depmod import Depmod
 from bedplate.compose.stages.hwdb import Hwdb
 from bedplate.compose.stages.identity import ImageName, who
 from bedplate.compose.stages.ldconfig import Ldconfig
+from bedplate.compose.stages.packages import database
 from bedplate.compose.stages.presets import Presets
 from bedplate.compose.stages.run import run_stages
+from bedplate.compose.stages.selinux import SelinuxPolicy
 from bedplate.compose.stages.users import accounts
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.owners import OWNERS_NAME, format_owners
@@ -118,7 +122,27 @@ class _Build:
             for output in outputs:
                 contents.add_stage(output.owner, output.contents)
             plan = add_stages(plan, outputs, inputs.ids, epoch, times)
-        return plan, contents
+        if inputs.package_database is not None:
+            with self.clock.step("package database"):
+                known = database(inputs.package_database, packages, plan)
+                contents.add_stage(known.owner, known.contents)
+                plan = add_stages(plan, [known], inputs.ids, epoch, times)
+        return self._labelled(plan, contents), contents
+
+    def _labelled(self, plan: TreePlan, contents: Contents) -> TreePlan:
+        """The plan with SELinux labels, where the image has a policy."""
+        folder = contexts_folder(SelinuxPolicy().policy)
+        here = [entry for entry in plan.entries if entry.path.startswith(folder + "/") and entry.content is not None]
+        if not any(entry.path == f"{folder}/file_contexts" for entry in here):
+            return plan
+        with self.clock.step("labels"):
+            sources = plan.sources()
+            texts = {
+                PurePosixPath(entry.path).name: next(iter(contents.read(sources[entry.path][0], [entry.path])))[1]
+                for entry in here
+                if not entry.path.endswith(".bin")
+            }
+            return labelled(plan, texts, self.toolbox, self.places.cache / "labels")
 
     def _run_stages(self, plan: TreePlan, contents: Contents) -> list[StageOutput]:
         stages: list[Stage] = [
@@ -128,6 +152,8 @@ class _Build:
             Ldconfig(),
             CaBundle(),
             Catalog(),
+            Bytecode(),
+            SelinuxPolicy(),
         ]
         cache, scratch = StageCache(self.places.cache / "stages"), self.places.cache / "scratch"
         return run_stages(stages, plan, contents, self.toolbox, self.inputs.tools, cache, scratch, self.jobs)

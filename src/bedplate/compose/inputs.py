@@ -40,7 +40,8 @@ class BuildInputs:
     """What one image is made from.
 
     ``packages`` are all locked packages, those of ``track.boot_packages`` too. ``version`` is the image's version.
-    ``tools`` is the identity of the tools tree.
+    ``tools`` is the identity of the tools tree. ``package_database`` gives the database of the root's packages for a
+    track that has one; it takes the paths of those packages that are not in the tree.
     """
 
     distro: Distro
@@ -52,6 +53,7 @@ class BuildInputs:
     version: str
     keys: BootKeys
     tools: str
+    package_database: Callable[[Sequence[str]], bytes] | None = None
 
     @property
     def identity(self) -> str:

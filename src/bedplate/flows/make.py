@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from bedplate.compose.build import BuildPlaces, build_image
@@ -20,10 +21,11 @@ from bedplate.flows.track import TrackLock, locked_track
 from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.facts import accounts_of
 from bedplate.model.definition.load import DefinitionSet
+from bedplate.model.definition.track import Track
 from bedplate.model.lock import Lock, format_lock
-from bedplate.model.package import PackageContent
 from bedplate.packages.importer import ImportedPackage
 from bedplate.packages.rpm.reader import RpmPackage
+from bedplate.packages.rpmdb import make_rpmdb
 from bedplate.toolchain.run import Toolbox
 from bedplate.trust.keys import KeyStore
 
@@ -45,16 +47,18 @@ def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dic
     owned = frozenset(entry.path for one in sets for entry in one.files)
     script_ledger(workspace, definition, imported, owned).require()
     clock.lap("scripts")
+    packages = _contents(workspace, definition, chosen.lock, imported)
     inputs = BuildInputs(
         distro=definition.distro,
         track=track,
         ids=accounts_of(definition.ids, definition.facts, {one.nevra.name for one in chosen.lock.packages}),
         facts=definition.facts,
         sets=sets,
-        packages=_contents(workspace, definition, chosen.lock, imported),
+        packages=packages,
         version=wanted.image_version,
         keys=_boot_keys(wanted.keys, toolbox),
         tools=tools_identity(toolbox),
+        package_database=_DATABASES[track.package_database](toolbox, track, packages),
     )
     clock.lap("open packages")
     beside = {LOCK_NAME: format_lock(chosen.lock).encode(), KEY_NAME: wanted.key(chosen.lock).encode()}
@@ -62,6 +66,21 @@ def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dic
     result = build_image(inputs, places, toolbox, workspace.progress, workspace.jobs, beside)
     seconds.update(result.seconds if not result.reused else {})
     return result, not chosen.committed, seconds
+
+
+def _no_database(toolbox: Toolbox, track: Track, packages: Sequence[RpmPackage]) -> None:
+    return None
+
+
+def _rpm_database(toolbox: Toolbox, track: Track, packages: Sequence[RpmPackage]) -> Callable[[Sequence[str]], bytes]:
+    paths = [package.path for package in packages if package.nevra.name not in track.boot_packages]
+    return partial(make_rpmdb, toolbox, paths)
+
+
+_DATABASES: Mapping[str, Callable[..., Callable[[Sequence[str]], bytes] | None]] = {
+    "none": _no_database,
+    "rpm": _rpm_database,
+}
 
 
 class _Laps:
@@ -79,7 +98,7 @@ class _Laps:
 
 def _contents(
     workspace: Workspace, definition: DefinitionSet, lock: Lock, imported: Sequence[ImportedPackage]
-) -> list[PackageContent]:
+) -> list[RpmPackage]:
     paths = [one.path for one in imported] + [one.path for one in build_own(workspace, definition, lock)]
     return [RpmPackage.open(path) for path in paths]
 

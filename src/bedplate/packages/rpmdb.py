@@ -17,12 +17,14 @@ DATABASE = "rpmdb.sqlite"
 """The one file of rpm's sqlite database an image needs; the others are made when they are missing."""
 
 
-def make_rpmdb(toolbox: Toolbox, packages: Sequence[Path]) -> bytes:
+def make_rpmdb(toolbox: Toolbox, packages: Sequence[Path], left_out: Sequence[str] = ()) -> bytes:
     """The content of ``rpmdb.sqlite`` with ``packages`` (signed or unsigned RPMs) installed.
 
     Args:
         toolbox: Gives rpm; its ``epoch`` becomes the install time.
         packages: RPM files, at most one of each name; their order does not matter.
+        left_out: Paths of these packages that are not on the system: recorded as not installed, so that a
+            verification does not miss them.
 
     Raises:
         ToolError: rpm refused a package.
@@ -54,6 +56,7 @@ def make_rpmdb(toolbox: Toolbox, packages: Sequence[Path]) -> bytes:
             "--ignoresize",
             "--ignorearch",
             "--ignoreos",
+            *(f"--excludepath={path}" for path in left_out),
             manifest,
         )
         try:

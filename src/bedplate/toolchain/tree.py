@@ -73,15 +73,19 @@ class ToolsTree:
 
     def invocation(self, tool: str) -> list[str]:
         """The start of the argument vector that runs ``tool``: loader, libraries, interpreter where it is a script."""
-        program = self.find(tool)
+        return self.start(self.find(tool), tool)
+
+    def start(self, program: Path, name: str = "") -> list[str]:
+        """The start of the argument vector that runs the file ``program``, calling it ``name``."""
+        tool = name or program.name
         with program.open("rb") as stream:
             head = stream.read(256)
         if head.startswith(b"\x7fELF"):
             return [*self._loader, "--argv0", tool, str(program)]
         if head.startswith(b"#!"):
             interpreter, *arguments = shlex.split(head[2:].split(b"\n", 1)[0].decode())
-            name = arguments.pop(0) if Path(interpreter).name == "env" else Path(interpreter).name
-            return [*self.invocation(name), *arguments, str(program)]
+            shell = arguments.pop(0) if Path(interpreter).name == "env" else Path(interpreter).name
+            return [*self.invocation(shell), *arguments, str(program)]
         raise BedplateError("neither an ELF program nor a script", where=str(program))
 
     def environment(self) -> dict[str, str]:

@@ -90,6 +90,9 @@ class Track(Definition):
     )
     drop: list[str] = Field(default=[], description="Glob patterns of package paths left out of the image")
     masked_units: list[str] = []
+    package_database: Literal["none", "rpm"] = Field(
+        default="none", description="Whether the image holds a database of its packages for a package manager"
+    )
     root: Root = Root()
     kernel: Kernel
     slots: Slot

@@ -1,0 +1,87 @@
+"""The SELinux policy, linked and compiled: semodule(8) on a store of its own, as a plain user, without SELinux.
+
+The modules are those the policy package ships and those the distribution owns; the store is part of the image, so that
+``semodule`` on the machine goes on from it. Sources: semanage.conf(5), semodule(8).
+"""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+from bedplate.compose.plan import StageOutput
+from bedplate.compose.stages.base import Staged, file_output, output
+from bedplate.model.package import FileEntry
+
+_SHIPPED = "/usr/share/selinux"
+OWN_MODULES = f"{_SHIPPED}/bedplate"
+_STORE = "/var/lib/selinux"
+_PACKAGE_PRIORITY, _OWN_PRIORITY = "100", "200"
+# The newest policy format the kernels of the distribution read: libsemanage writes its own newest otherwise.
+POLICY_VERSION = 33
+_LOCKS = (".LOCK",)
+
+
+@dataclass(frozen=True, slots=True)
+class SelinuxPolicy:
+    """Compile the policy called ``policy`` (a directory of /etc/selinux), where its package is in the image."""
+
+    policy: str = "default"
+    name: str = "selinux"
+    revision: int = 1
+    inputs: tuple[str, ...] = (_SHIPPED, "/etc/selinux")
+
+    @property
+    def parameters(self) -> object:
+        """What the result depends on besides the inputs."""
+        return [self.policy, POLICY_VERSION]
+
+    def run(self, staged: Staged) -> StageOutput:
+        """The policy, its file contexts, the mapping of logins and the module store."""
+        shipped = sorted((staged.root / _SHIPPED.lstrip("/") / self.policy).glob("*.pp*"))
+        if not shipped:
+            return output(self.name)
+        own = sorted((staged.root / OWN_MODULES.lstrip("/")).glob("*.cil"))
+        _configure(staged, self.policy)
+        before = set(_files(staged, self.policy))
+        modules: list[str | Path] = ["-X", _PACKAGE_PRIORITY, "-i", *shipped]
+        if own:
+            modules += ["-X", _OWN_PRIORITY, "-i", *own]
+        staged.toolbox.run("semodule", "-p", staged.root, "-s", self.policy, "-n", *modules)
+        made = [path for path in _files(staged, self.policy) if path not in before and not path.name.endswith(_LOCKS)]
+        return output(self.name, [_entry(staged, path) for path in made])
+
+
+def _files(staged: Staged, policy: str) -> list[Path]:
+    folders = (staged.root / "etc/selinux" / policy, staged.root / _STORE.lstrip("/") / policy)
+    return sorted(path for folder in folders for path in folder.rglob("*") if path.is_file())
+
+
+def _entry(staged: Staged, path: Path) -> tuple[FileEntry, bytes]:
+    name = "/" + str(path.relative_to(staged.root))
+    return file_output(name, path.read_bytes(), 0o600 if name.startswith(_STORE) else 0o644)
+
+
+def _configure(staged: Staged, policy: str) -> None:
+    """Settings for this run alone: programs of the tools tree, and no account of this machine is looked at."""
+    tree = staged.toolbox.tree
+    compilers = staged.root / ".compilers"
+    compilers.mkdir()
+    compiler = compilers / "pp"
+    start = tree.start(tree.path("usr/libexec/selinux/hll/pp"))
+    compiler.write_text(f'#!/bin/sh\nexec {shlex.join(start)} "$@"\n')
+    compiler.chmod(0o755)
+    folder = staged.root / "etc/selinux"
+    folder.mkdir(parents=True, exist_ok=True)
+    (staged.root / _STORE.lstrip("/")).mkdir(parents=True, exist_ok=True)
+    (folder / "config").write_text(f"SELINUX=enforcing\nSELINUXTYPE={policy}\n")
+    (folder / "semanage.conf").write_text(
+        "module-store = direct\n"
+        "expand-check = 0\n"
+        f"policy-version = {POLICY_VERSION}\n"
+        "usepasswd = False\n"
+        f"compiler-directory = {compilers}\n"
+        f"[sefcontext_compile]\npath = {tree.wrappers / 'sefcontext_compile'}\nargs = -r $@\n[end]\n"
+        f"[setfiles]\npath = {tree.wrappers / 'setfiles'}\nargs = -q -c $@ $<\n[end]\n"
+    )
