@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate.compose.plan import TreePlan
-from  import write_atomically
+from bedplate.compose.stages.cache import write_entry
 from bedplate.model.digest import canonical_json, identity, sha256
 from bedplate.model.errors import BedplateError
 from bedplate.model.package import FileKind
@@ -48,7 +48,7 @@ def labelled(plan: TreePlan, contexts: Mapping[str, bytes], toolbox: Toolbox, ca
         found: dict[str, str] = json.loads(place.read_bytes())
     except (FileNotFoundError, ValueError):
         found = _look_up(asked, contexts, toolbox)
-        write_atomically(place, canonical_json(found))
+        write_entry(place, canonical_json(found))
     entries = tuple(
         replace(e, xattrs=tuple(sorted({**dict(e.xattrs), XATTR: found[e.path].encode() + b"\0"}.items())))
         for e in plan.entries
