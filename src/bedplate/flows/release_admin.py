@@ -25,7 +25,7 @@ from bedplate.release.client import envelope_path
 from bedplate.release.directory import DirectoryStore
 from bedplate.release.envelope import MAX_ENVELOPE, add_signatures, parse_envelope, read_payload, valid_signatures
 from bedplate.release.garbage import Garbage
-from bedplate.release.keys import key_of
+from bedplate.release.keys import certificate_of, key_of
 from bedplate.release.objects import Unchanged
 from bedplate.release.policy import KeyState, Policy, PolicyKey
 from bedplate.release.repository import Outcome, Repository
@@ -158,7 +158,9 @@ def list_keys(place: StorePlace) -> list[PolicyKey]:
     top = []
     for name in TOP_ROLES:
         for keyid in root.roles[_top_role(name)].keyids:
-            top.append(PolicyKey(name, keyid, KeyState.ACTIVE, False, "", 0))
+            certificate = certificate_of(root.keys[keyid])
+            development = not certificate or is_development(x509.load_pem_x509_certificate(certificate))
+            top.append(PolicyKey(name, keyid, KeyState.ACTIVE, development, certificate.decode(), 0))
     return [*top, *view.policy.keys]
 
 

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Sequence
 
 import pysequoia
+from cryptography import x509
 
 from bedplate.flows.definition import read_definition
 from bedplate.flows.release_store import StorePlace, clock, writer
@@ -18,11 +19,13 @@ from bedplate.model.version import require_version
 from bedplate.release.channel import ChannelDocument, Entry, check_manifest_keys, publish, withdraw
 from bedplate.release.client import read_blob, read_manifest
 from bedplate.release.create import sums_text
+from bedplate.release.keys import certificate_of
 from bedplate.release.objects import ObjectStore, blob_path
 from bedplate.release.policy import Policy
 from bedplate.release.repository import Outcome, Repository
 from bedplate.release.state import StoreState
 from bedplate.trust.authenticode import require_signature
+from bedplate.trust.marks import is_development
 from bedplate.upstream.openpgp import Keyring, verify_detached
 
 
@@ -50,6 +53,8 @@ def publish_release(
         rule = state.policy.channel(channel)
         document = state.documents.get(channel, ChannelDocument(channel))
         before = state.documents.get(rule.after) if rule.after else None
+        if rule.keys == "release":
+            _require_release_root(state)
         for track in wanted:
             verified = read_manifest(place.objects, state.policy, track, version)
             check_manifest_keys(verified.keys, state.policy, rule.keys, f"{track} {version}")
@@ -177,6 +182,18 @@ def created_releases(store: ObjectStore) -> list[tuple[str, str]]:
         if len(parts) == 3 and parts[2].endswith(".json"):
             found.append((parts[1], parts[2].removesuffix(".json")))
     return found
+
+
+def _require_release_root(state: StoreState) -> None:
+    """Refuse a release channel in a store whose own root is a development key's word."""
+    root = state.root.signed
+    for keyid in root.roles["root"].keyids:
+        certificate = certificate_of(root.keys[keyid])
+        if not certificate or is_development(x509.load_pem_x509_certificate(certificate)):
+            raise TrustError(
+                f"the store's root key {keyid[:16]} is a development key, and this channel takes release keys alone",
+                remedy="bedplate keys create root --release; bedplate release keys trust ID; then retire the old one",
+            )
 
 
 def _public(release: Release, policy: Policy, role: str) -> str:

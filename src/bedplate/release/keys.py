@@ -12,6 +12,9 @@ from securesystemslib.signer import Key, Signature, Signer, SSlibKey
 
 from bedplate.model.errors import BadInput
 
+# The TUF specification lets keys carry further fields.
+CERTIFICATE = "x-bedplate-certificate"
+
 
 def key_of(certificate: bytes, where: str = "certificate") -> SSlibKey:
     """The public key in a PEM certificate. Its id is the certificate's SHA-256 fingerprint, so that a certificate with
@@ -27,12 +30,26 @@ def key_of(certificate: bytes, where: str = "certificate") -> SSlibKey:
         raise BadInput("not a certificate", where=where) from error
     keyid = parsed.fingerprint(hashes.SHA256()).hex()
     if isinstance(public, ed25519.Ed25519PublicKey):
-        return SSlibKey.from_crypto(public, keyid, "ed25519")
-    if isinstance(public, rsa.RSAPublicKey):
-        return SSlibKey.from_crypto(public, keyid, "rsa-pkcs1v15-sha256")
-    if isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1):
-        return SSlibKey.from_crypto(public, keyid, "ecdsa-sha2-nistp256")
-    raise BadInput("a release key is Ed25519, RSA or ECDSA over P-256", where=where)
+        scheme = "ed25519"
+    elif isinstance(public, rsa.RSAPublicKey):
+        scheme = "rsa-pkcs1v15-sha256"
+    elif isinstance(public, ec.EllipticCurvePublicKey) and isinstance(public.curve, ec.SECP256R1):
+        scheme = "ecdsa-sha2-nistp256"
+    else:
+        raise BadInput("a release key is Ed25519, RSA or ECDSA over P-256", where=where)
+    key = SSlibKey.from_crypto(public, keyid, scheme)
+    key.unrecognized_fields[CERTIFICATE] = certificate.decode()
+    return key
+
+
+def certificate_of(key: Key) -> bytes:
+    """The certificate a key was made from, PEM; empty when it does not hold the one that its id names."""
+    text = str(key.unrecognized_fields.get(CERTIFICATE, ""))
+    try:
+        same = text and x509.load_pem_x509_certificate(text.encode()).fingerprint(hashes.SHA256()).hex() == key.keyid
+    except ValueError:
+        return b""
+    return text.encode() if same else b""
 
 
 class StoreSigner(Signer):
