@@ -48,8 +48,9 @@ class Clock:
 class StoreDirectory:
     """Releases written as :class:`~bedplate.serve.catalog.DirectoryCatalog` reads them."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, created: int = int(START) - 1000) -> None:
         self.root = root
+        self.created = created
         self.publications: dict[str, list[Publication]] = {}
         self.withdrawals: dict[str, list[Withdrawal]] = {}
         root.mkdir(parents=True, exist_ok=True)
@@ -78,8 +79,8 @@ class StoreDirectory:
             track=track,
             version=version,
             image=image,
-            created=int(START) - 1000,
-            expires=int(START) + 90 * 86400,
+            created=self.created,
+            expires=self.created + 90 * 86400,
             artefacts=tuple(artefacts),
             root_hash=hashlib.sha256(version.encode()).hexdigest(),
             command_line="ro",
