@@ -92,32 +92,36 @@ def _begin_rings(
                 return
             progress = RingProgress(active=0.0)
             notes.append(Note(NoteKind.RING_BEGINS, f"ring {ring.name} begins", ring.name))
-        elif is_good(ring, progress, fleet.ring_counts(ring.name)):
+        elif is_good(ring, progress, fleet.ring_counts(ring.name), rollout.pace):
             progress = replace(progress, soaked=progress.soaked + elapsed)
         else:
             progress = replace(progress, soaked=0.0)
         rings[ring.name] = progress
-        open_so_far = urgent or _has_soaked(ring, progress, fleet)
+        open_so_far = urgent or _has_soaked(ring, progress, fleet, rollout.pace)
 
 
-def is_good(ring: Ring, progress: RingProgress, counts: RingCounts) -> bool:
-    """Whether a ring's curve is at its end and enough of its nodes run the release. A ring without nodes is good."""
-    if progress.active is None or curve(ring, progress.active) < 1.0:
-        return not counts.nodes and progress.active is not None
-    return counts.healthy >= ring.healthy * counts.nodes
+def is_good(ring: Ring, progress: RingProgress, counts: RingCounts, pace: Pace = Pace.GRADUAL) -> bool:
+    """Whether all of a ring may see the release and enough of its nodes run it. A ring without nodes is good."""
+    if progress.active is None:
+        return False
+    if not counts.nodes:
+        return True
+    open_fully = pace is Pace.URGENT or curve(ring, progress.active) >= 1.0
+    return open_fully and counts.healthy >= ring.healthy * counts.nodes
 
 
-def _has_soaked(ring: Ring, progress: RingProgress, fleet: Fleet) -> bool:
+def _has_soaked(ring: Ring, progress: RingProgress, fleet: Fleet, pace: Pace) -> bool:
     counts = fleet.ring_counts(ring.name)
     if not counts.nodes:
         return True
-    return is_good(ring, progress, counts) and progress.soaked >= ring.soak
+    return is_good(ring, progress, counts, pace) and progress.soaked >= ring.soak
 
 
 def _all_done(rings: Mapping[str, RingProgress], rollout: Rollout, policy: Policy, fleet: Fleet) -> bool:
     followers = policy.rings_of(rollout.channel)
     return bool(followers) and all(
-        ring.name in rings and is_good(ring, rings[ring.name], fleet.ring_counts(ring.name)) for ring in followers
+        ring.name in rings and is_good(ring, rings[ring.name], fleet.ring_counts(ring.name), rollout.pace)
+        for ring in followers
     )
 
 

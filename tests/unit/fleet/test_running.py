@@ -178,6 +178,16 @@ def test_polls_tell_healthy_fallen_back_and_lost_apart() -> None:
     assert on_report(lost, Report("2"), NOW + 500).stage is Stage.HEALTHY
 
 
+def test_urgent_release_is_complete_when_enough_nodes_run_it_however_slow_the_curves_are() -> None:
+    rollout = begin("r", "stable", V2, NOW, pace=Pace.URGENT)
+    half, most = RingCounts(1000, healthy=500), RingCounts(1000, healthy=900)
+    rollout = advance(rollout, fleet(RingCounts(20, healthy=20), half), NOW + 60).rollout
+    assert rollout.status is RolloutStatus.RUNNING
+    assert set(rollout.rings) == {"canary", "broad"}
+    rollout = advance(rollout, fleet(RingCounts(20, healthy=20), most), NOW + 120).rollout
+    assert rollout.status is RolloutStatus.COMPLETE
+
+
 def test_rollout_of_a_channel_without_nodes_completes_only_when_something_proved_it() -> None:
     empty = Fleet(POLICY, {})
     rollout: Rollout = begin("r", "stable", V2, NOW)
