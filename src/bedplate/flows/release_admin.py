@@ -55,9 +55,11 @@ def configure(workspace: Workspace, place: StorePlace) -> Outcome:
     def keys(root: Root) -> md.RoleKeys:
         return replace(top_keys(root), root_threshold=threshold)
 
-    outcome = repository.change_policy(
-        lambda policy: policy.with_channels(definition.channels), "follow distro/channels.toml", keys
-    )
+    why = "follow distro/channels.toml"
+    outcome = repository.change_policy(lambda policy: policy.with_channels(definition.channels), why)
+    if not outcome.waiting:
+        top = repository.change_top_keys(keys, why)
+        outcome = top if top.changed else outcome
     place.note(repository.seen)
     return outcome
 
@@ -115,7 +117,7 @@ def trust_key(workspace: Workspace, place: StorePlace, key: str, role_name: str,
     repository = writer(workspace, definition, place)
     why = f"trust the {entry.role} key {entry.id[:16]} ({state.value})"
     if entry.role in TOP_ROLES:
-        outcome = repository.change_policy(_same, why, _with_top(entry.role, key_of(entry.public.encode())))
+        outcome = repository.change_top_keys(_with_top(entry.role, key_of(entry.public.encode())), why)
     else:
         outcome = repository.change_policy(lambda policy: policy.with_key(entry), why)
     place.note(repository.seen)
@@ -139,7 +141,7 @@ def set_key_state(workspace: Workspace, place: StorePlace, key_id: str, state: K
     if found:
         top, key_id = found[0]
         why = f"{state.value} the {top} key {key_id[:16]}"
-        outcome = repository.change_policy(_same, why, _without_top(top, key_id))
+        outcome = repository.change_top_keys(_without_top(top, key_id), why)
     else:
 
         def change(policy: Policy) -> Policy:
@@ -193,10 +195,6 @@ def collect(workspace: Workspace, place: StorePlace, *, dry_run: bool = False) -
         if isinstance(place.objects, DirectoryStore):
             place.objects.sweep(clock() - _DAY)
     return found
-
-
-def _same(policy: Policy) -> Policy:
-    return policy
 
 
 def _top_role(name: str) -> str:

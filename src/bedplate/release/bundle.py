@@ -1,7 +1,4 @@
-"""Changes that wait for signatures: new metadata of some roles, kept in the store until enough people have signed.
-
-A change of keys is kept there too while it is being written, so that one cut short can be finished by anybody.
-"""
+"""Changes that wait for signatures: new metadata of some roles, kept in the store until enough people have signed."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ on top of the other's. An operator killed half-way leaves files nobody refers to
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -121,15 +122,12 @@ class Repository:
         return repository
 
     def state(self) -> StoreState:
-        """The store as it is; a change of keys that was cut short is finished first.
+        """The store as it is.
 
         Raises:
             NotFound: there is no store.
             TrustError: it is not signed as it must be, or older than what was seen before.
         """
-        unfinished = self._unfinished()
-        if unfinished is not None:
-            self._finish(*unfinished)
         state = load_state(self.store, self.trusted)
         if state.timestamp.signed.version < self.seen:
             raise TrustError(
@@ -165,37 +163,74 @@ class Repository:
 
         return self._retried(attempt)
 
-    def change_policy(
-        self, change: Callable[[Policy], Policy], why: str, keys: Callable[[Root], md.RoleKeys] | None = None
-    ) -> Outcome:
-        """Change channels, thresholds or keys.
+    def change_policy(self, change: Callable[[Policy], Policy], why: str) -> Outcome:
+        """Change channels, thresholds or the keys that sign releases.
 
         Args:
             change: Gives the new policy from the current one.
-            keys: Gives the keys of the top-level roles from the current root; None leaves them.
         """
 
         def attempt() -> Outcome:
             state = self.state()
             policy = change(state.policy)
             require_distinct(policy.keys)
-            roles: dict[str, Metadata[Any]] = {}
-            if keys is not None:
-                roles |= self._new_root(state, keys(state.root.signed))
-            if policy == state.policy and not roles:
+            if policy == state.policy:
                 return Outcome(KEYS, changed=False)
-            self._put_blob(canonical_json(policy.to_json()))
-            version = self._free(md.TARGETS, state.targets.signed.version)
-            targets = md.make_targets(policy, version, self.expiry, self.now())
-            _require_possible(policy, targets)
-            roles[md.TARGETS] = md.sign(targets, (), ())
-            for name, old in state.channels.items():
-                # Keys that no longer count leave a channel without signatures: it is signed again as it is.
-                if name in targets.delegations.roles and md.missing_signatures(targets, name, old):  # type: ignore[union-attr,operator]
-                    body = canonical_json(state.documents[name].to_json())
-                    again = md.make_channel(name, body, self._free(name, old.signed.version), self.expiry, self.now())
-                    roles[name] = md.sign(again, (), ())
-            return self._make(state, Bundle(KEYS, why, roles))
+            return self._make(state, Bundle(KEYS, why, self._policy_roles(state, policy)))
+
+        return self._retried(attempt)
+
+    def change_top_keys(self, keys: Callable[[Root], md.RoleKeys], why: str) -> Outcome:
+        """Change the keys of the top-level roles, by a new version of the root alone: one write, nothing half-way.
+
+        What is there must hold under the new root, so it is signed again first where that is needed: a successor signs
+        before its predecessor goes.
+
+        Args:
+            keys: Gives the new keys from the current root.
+
+        Raises:
+            BadInput: the remaining keys have not signed what is there, and are not at hand to do it.
+        """
+
+        def attempt() -> Outcome:
+            state = self.state()
+            root = state.root.signed
+            fresh = deepcopy(root)
+            md.set_root_keys(fresh, keys(root))
+            if fresh.roles == root.roles and fresh.keys == root.keys:
+                return Outcome(KEYS, changed=False)
+            if not _holds(state, fresh):
+                again = self._make(state, Bundle(KEYS, why, self._policy_roles(state, state.policy)))
+                if again.waiting:
+                    return again
+                state = self.state()
+                if not _holds(state, fresh):
+                    raise _not_at_hand("what is there, with the keys that shall remain")
+            fresh.version = root.version + 1
+            fresh.expires = md.expiry_at(self.now(), self.expiry.root)
+            outcome = self._make(state, Bundle(KEYS, why, {md.ROOT: md.sign(fresh, (), ())}))
+            if not outcome.waiting:
+                self._settle(root)
+            return outcome
+
+        return self._retried(attempt)
+
+    def sign_again(self, previous: Root | None = None) -> Outcome:
+        """Sign what is there once more, also when only keys of the root before the newest have signed it.
+
+        For the one case that nobody finishes by themselves: an operator with an old key published in the very moment in
+        which that key was taken out. A person decides that, since the old key may have been stolen.
+        """
+
+        def attempt() -> Outcome:
+            if previous is None:
+                chain = root_chain(self.store, self.trusted)
+                before = chain[max(0, len(chain) - 2)].signed
+            else:
+                before = previous
+            state = load_state(self.store, self.trusted, before)
+            return self._make(state, Bundle(KEYS, "sign again", self._policy_roles(state, state.policy)))
 
         return self._retried(attempt)
 
@@ -238,15 +273,27 @@ class Repository:
         """Forget a waiting change."""
         self.store.delete(bundle_path(subject))
 
-    def _new_root(self, state: StoreState, keys: md.RoleKeys) -> dict[str, Metadata[Any]]:
-        old = state.root.signed
-        fresh = Root.from_dict(old.to_dict())
-        md.set_root_keys(fresh, keys)
-        if fresh.roles == old.roles and fresh.keys == old.keys:
-            return {}
-        fresh.version = old.version + 1
-        fresh.expires = md.expiry_at(self.now(), self.expiry.root)
-        return {md.ROOT: md.sign(fresh, (), ())}
+    def _policy_roles(self, state: StoreState, policy: Policy) -> dict[str, Metadata[Any]]:
+        """New targets, and every channel whose signatures would no longer suffice under them, signed again as it is."""
+        self._put_blob(canonical_json(policy.to_json()))
+        version = self._free(md.TARGETS, state.targets.signed.version)
+        targets = md.make_targets(policy, version, self.expiry, self.now())
+        _require_possible(policy, targets)
+        roles: dict[str, Metadata[Any]] = {md.TARGETS: md.sign(targets, (), ())}
+        appointed = (targets.delegations.roles if targets.delegations else None) or {}
+        for name, old in state.channels.items():
+            if name in appointed and md.missing_signatures(targets, name, old):
+                body = canonical_json(state.documents[name].to_json())
+                number = self._free(name, old.signed.version)
+                roles[name] = md.sign(md.make_channel(name, body, number, self.expiry, self.now()), (), ())
+        return roles
+
+    def _settle(self, old: Root) -> None:
+        """After a new root: sign again when somebody with a key that just went was faster than us."""
+        try:
+            load_state(self.store, self.trusted)
+        except TrustError:
+            self.sign_again(old)
 
     def _make(self, state: StoreState, bundle: Bundle) -> Outcome:
         """Sign with the keys at hand; commit, or leave it waiting."""
@@ -257,8 +304,9 @@ class Repository:
         missing = bundle.missing(root, targets)
         if not missing:
             if md.ROOT in bundle.roles:
-                save_bundle(self.store, bundle)
-            self._commit(state, bundle.roles)
+                self._put_metadata(md.ROOT, bundle.roles[md.ROOT])
+            else:
+                self._commit(state, bundle.roles)
             self.store.delete(bundle_path(bundle.subject))
             return Outcome(bundle.subject)
         if all(set(bundle.roles[name].signatures) == before[name] for name in missing):
@@ -267,12 +315,12 @@ class Repository:
         return Outcome(bundle.subject, missing=missing)
 
     def _commit(self, state: StoreState, roles: dict[str, Metadata[Any]]) -> None:
-        root = roles[md.ROOT].signed if md.ROOT in roles else state.root.signed
+        root = state.root.signed
         for name, metadata in roles.items():
             self._put_metadata(name, metadata)
         time = self.now()
         versions = {key.removesuffix(".json"): meta.version for key, meta in state.snapshot.signed.meta.items()}
-        versions |= {name: metadata.signed.version for name, metadata in roles.items() if name != md.ROOT}
+        versions |= {name: metadata.signed.version for name, metadata in roles.items()}
         number = self._free(md.SNAPSHOT, state.snapshot.signed.version)
         snapshot = md.sign(
             md.make_snapshot(versions, number, self.expiry, time), root.roles[md.SNAPSHOT].keyids, self.signers
@@ -320,27 +368,6 @@ class Repository:
                 remedy="make the change again",
             )
 
-    def _unfinished(self) -> tuple[Bundle, Root] | None:
-        """A change of keys whose root is written already, and the root before it."""
-        bundle = load_bundle(self.store, KEYS)
-        if bundle is None or md.ROOT not in bundle.roles:
-            return None
-        chain = root_chain(self.store, self.trusted)
-        if len(chain) < 2 or md.encode(chain[-1]) != md.encode(bundle.roles[md.ROOT]):
-            return None
-        return bundle, chain[-2].signed
-
-    def _finish(self, bundle: Bundle, old: Root) -> None:
-        try:
-            state = load_state(self.store, self.trusted)
-        except TrustError:
-            state = load_state(self.store, self.trusted, old)
-        if state.targets.signed.version < bundle.roles[md.TARGETS].signed.version:
-            if bundle.missing(old, state.targets.signed):
-                raise TrustError("the unfinished change of keys lacks signatures", where=self.store.url)
-            self._commit(state, bundle.roles)
-        self.store.delete(bundle_path(KEYS))
-
     def _retried(self, attempt: Callable[[], _Result]) -> _Result:
         for _ in range(_ATTEMPTS - 1):
             try:
@@ -364,6 +391,16 @@ def _require_possible(policy: Policy, targets: Targets) -> None:
             details=short,
             remedy="add keys (bedplate release keys trust KEY), or lower the thresholds in distro/channels.toml",
         )
+
+
+def _holds(state: StoreState, root: Root) -> bool:
+    """Whether timestamp, snapshot and targets are signed as a root wants."""
+    current: dict[str, Metadata[Any]] = {
+        md.TIMESTAMP: state.timestamp,
+        md.SNAPSHOT: state.snapshot,
+        md.TARGETS: state.targets,
+    }
+    return not any(md.missing_signatures(root, name, metadata) for name, metadata in current.items())
 
 
 def _not_at_hand(what: str) -> BadInput:

@@ -22,13 +22,9 @@ MAX_ROOTS = 1024
 
 @dataclass
 class StoreState:
-    """A store's current metadata. ``timestamp_tag`` names the timestamp that was read, for a conditional write.
-
-    ``previous_root`` is the root before the newest one, None in a new store.
-    """
+    """A store's current metadata. ``timestamp_tag`` names the timestamp that was read, for a conditional write."""
 
     root: Metadata[Root]
-    previous_root: Metadata[Root] | None
     timestamp: Metadata[Timestamp]
     timestamp_tag: str
     snapshot: Metadata[Snapshot]
@@ -73,8 +69,8 @@ def load_state(store: ObjectStore, trusted: bytes, freshness_root: Root | None =
 
     Args:
         trusted: A root that is trusted already (metadata bytes).
-        freshness_root: The root whose keys signed timestamp, snapshot and targets, where it is not the newest:
-            a change of keys that was interrupted between writing the root and the rest.
+        freshness_root: The root whose keys signed timestamp, snapshot and targets, where it is not the newest, see
+            :meth:`bedplate.release.repository.Repository.sign_again`.
 
     Raises:
         NotFound: there is no store, or it was never finished.
@@ -101,8 +97,7 @@ def load_state(store: ObjectStore, trusted: bytes, freshness_root: Root | None =
         md.require_signed(targets.signed, name, channels[name], name)
         body = json.loads(_target(store, channels[name].signed, channel_target(name)))
         documents[name] = parse_channel(body, name, channel_target(name))
-    previous = chain[-2] if len(chain) > 1 else None
-    return StoreState(chain[-1], previous, timestamp, stamp.tag, snapshot, targets, channels, policy, documents)
+    return StoreState(chain[-1], timestamp, stamp.tag, snapshot, targets, channels, policy, documents)
 
 
 def _read(store: ObjectStore, role: str, version: int, kind: type[md.SignedT], limit: int) -> Metadata[md.SignedT]:
