@@ -7,6 +7,7 @@ import typer
 from bedplate.cli.commands import (
     boot,
     build,
+    demo,
     fleet,
     fleet_service,
     inspect,
@@ -36,5 +37,6 @@ def register(app: typer.Typer) -> None:
     fleet_service.attach(fleet.app)
     app.add_typer(fleet.app, name="fleet")
     app.add_typer(serve.app, name="serve")
+    app.add_typer(demo.app, name="demo")
     app.add_typer(store.app, name="store")
     app.add_typer(tools.app, name="tools")
