@@ -39,8 +39,10 @@ _OPERATORS: Mapping[str, Callable[[int], bool]] = {
 
 @dataclass(slots=True)
 class Available:
-    """Versions there are, by name: of packages, and of provides ("" for a provide without a version). ``bare`` names the
-    packages that provide a name without a version."""
+    """Versions there are, by name: of packages, and of provides ("" for a provide without a version).
+
+    ``bare`` holds the packages that provide a name without a version.
+    """
 
     packages: dict[str, set[str]] = field(default_factory=dict)
     provided: dict[str, set[str]] = field(default_factory=dict)

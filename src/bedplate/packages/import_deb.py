@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from bedplate.model.errors import BadInput, Finding, Level
+from bedplate.model.globs import matcher
 from bedplate.model.package import FileEntry, FileFlag, FileKind, Location, UpstreamPackage
 from bedplate.packages import additions, elf, payload_rules
 from bedplate.packages.deb.licence import licence_of
@@ -74,12 +75,13 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
     provides: dict[str, None] = dict.fromkeys(recipe.candidate.provides)
     conffiles = frozenset(package.conffiles)
     licence = b""
+    dropped = matcher(recipe.facts.drop if recipe.facts else [])
     for entry, data in package.payload():
         files.append(_as_config(entry) if entry.path in conffiles else _flagged(entry))
         if entry.kind is not FileKind.FILE or entry.hardlink:
             continue
         store.put(entry.path, data)
-        if elf.is_elf(data) and not _is_excluded(entry.path):
+        if elf.is_elf(data) and not _is_excluded(entry.path) and not dropped(entry.path):
             found = elf.dependencies(entry.path, data, executable=bool(entry.mode & 0o111))
             requires.update(dict.fromkeys(found.requires))
             provides.update(dict.fromkeys(found.provides))

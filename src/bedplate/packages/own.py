@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bedplate.model.definition.distro import Distro
-from bedplate.model.definition.facts import Ids
+from bedplate.model.definition.facts import Alternative, Ids
 from bedplate.model.definition.own import OwnFile, OwnPackage
 from bedplate.model.digest import identity
 from bedplate.model.errors import BadInput
@@ -27,11 +27,13 @@ _MACRO = re.compile(r"@([A-Z_]+)@")
 
 @dataclass(frozen=True, slots=True)
 class OwnContext:
-    """What own packages are made from besides their own definition. ``keys`` maps a role to its public key's bytes."""
+    """What own packages are made from besides their own definition. ``keys`` maps a role to its public key's bytes,
+    ``alternatives`` are those of all packages."""
 
     distro: Distro
     ids: Ids
     keys: Mapping[str, bytes]
+    alternatives: Sequence[Alternative] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ def build(package: OwnPackage, context: OwnContext, cache_dir: Path) -> BuiltPac
         obsoletes=tuple(_fill_all(package.obsoletes, package, distro)),
         files=_entries(package, contents, context),
         file_triggers=tuple(
-            FileTrigger(trigger.kind, trigger.interpreter, trigger.script, tuple(trigger.prefixes))
+            FileTrigger(trigger.kind, trigger.interpreter, trigger.script, tuple(trigger.prefixes), trigger.priority)
             for trigger in package.triggers
         ),
     )
@@ -109,6 +111,13 @@ def sysusers(ids: Ids) -> str:
     return "\n".join(["# Every user and group of the distribution. The numbers are frozen.", *sysusers_lines(ids), ""])
 
 
+def alternatives_table(alternatives: Iterable[Alternative]) -> str:
+    """One line for each target of each link: link, priority, target; the highest priority of a link first."""
+    rows = sorted({(one.link, -one.priority, one.target) for one in alternatives})
+    lines = ["# Links that packages offer a target for: link, priority, target."]
+    return "\n".join([*lines, *(f"{link} {-priority} {target}" for link, priority, target in rows)]) + "\n"
+
+
 def owned_directories(packages: Iterable[OwnPackage]) -> frozenset[str]:
     """The directories of ``filesystem``, which no imported package owns."""
     return frozenset(path for package in packages if package.name == "filesystem" for path in package.directories)
@@ -122,6 +131,8 @@ def _contents(package: OwnPackage, context: OwnContext) -> Iterator[tuple[str, b
 def _content(path: str, file: OwnFile, package: OwnPackage, context: OwnContext) -> bytes:
     if file.make == "sysusers":
         return sysusers(context.ids).encode()
+    if file.make == "alternatives":
+        return alternatives_table(context.alternatives).encode()
     if file.make == "key":
         if file.key not in context.keys:
             raise BadInput(

@@ -49,6 +49,18 @@ def _copy(call: Call) -> Claim | None:
     return made(parsed[1][1:])
 
 
+_LEFTOVER = re.compile(r".*\.(dpkg|ucf)-(new|bak|old|dist|tmp|backup)\Z")
+
+
+@rule("mv")
+def _leftover(call: Call) -> Claim | None:
+    """Takes back what a package manager put beside a file at an upgrade; a new system has no such file."""
+    parsed = split_options(call, flags=("-f", "-n", "-v"))
+    if parsed is None or len(parsed[1]) != 2 or not _LEFTOVER.match(parsed[1][0]):
+        return None
+    return Claim(Kind.CONFFILES)
+
+
 @rule("setcap")
 def _capabilities(call: Call) -> Claim | None:
     operands = [operand for operand in call.operands if operand != "-q"]
@@ -109,6 +121,14 @@ def _php(call: Call) -> Outcome | None:
             return Outcome(Claim(Kind.MODULES, (need,)))
         case _:
             return None
+
+
+@rule("phpenmod")
+def _php_module(call: Call) -> Claim | None:
+    """``phpenmod MODULE``: the same for every version and way of running."""
+    if not call.exact or len(call.operands) != 1 or call.operands[0] is None or call.operands[0].startswith("-"):
+        return None
+    return Claim(Kind.MODULES, (Need(NeedKind.LINK, (f"/etc/php/*/conf.d/*-{call.operands[0]}.ini",)),))
 
 
 @rule("apache2_invoke")
