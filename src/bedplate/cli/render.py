@@ -23,6 +23,14 @@ def yes(value: bool | None, words: tuple[str, str] = ("yes", "NO")) -> str:
     return "not checked" if value is None else words[0] if value else words[1]
 
 
+def _root_rows(report: BootReport) -> list[tuple[str, str]]:
+    """What keeps the root: the hash it is verified by, or the policy that guards a writable one."""
+    if report.selinux:
+        return [("SELinux", f"{report.selinux}, {len(report.selinux_denials)} denials")]
+    verified = yes(report.verity, ("root verified", "NOT VERIFIED"))
+    return [("verity", f"{verified}, root hash {report.root_hash[:16]}…")]
+
+
 def report_text(report: BootReport) -> str:
     """What a boot proved."""
     seconds = report.boot_seconds
@@ -32,11 +40,11 @@ def report_text(report: BootReport) -> str:
         ("state", report.state),
         ("failed units", ", ".join(report.failed_units) or "none"),
         ("Secure Boot", yes(report.secure_boot, ("enforced", "OFF"))),
-        ("verity", yes(report.verity, ("root verified", "NOT VERIFIED")) + f", root hash {report.root_hash[:16]}…"),
+        *_root_rows(report),
         ("TPM", yes(report.tpm) + ", PCR 11 as predicted: " + yes(report.pcr11_matches)),
         ("/var", _VAR.get(report.var_device, report.var_device)),
         ("kernel", f"{report.kernel}, lockdown {report.lockdown}"),
-        ("container", yes(report.containers_ran, ("ran", "DID NOT RUN"))),
+        *([("container", yes(report.containers_ran, ("ran", "DID NOT RUN")))] if not report.selinux else []),
         ("boot", f"{seconds.total:.1f} s ({times}) under {report.accelerator.upper()}"),
     ]
     listening = sorted({f"{one.protocol} {one.address}" for one in report.listening})

@@ -53,6 +53,7 @@ from bedplate.compose.stages.packages import database
 from bedplate.compose.stages.presets import Presets
 from bedplate.compose.stages.run import run_stages
 from bedplate.compose.stages.selinux import SelinuxPolicy
+from bedplate.compose.stages.units import known_units
 from bedplate.compose.stages.users import accounts
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.owners import OWNERS_NAME, format_owners
@@ -117,6 +118,7 @@ class _Build:
                 accounts(inputs.ids),
                 links([inputs.facts[p.name] for p in packages if p.name in inputs.facts], plan.by_path()),
                 who(self.image_name, [(p.nevra, p.source) for p in self.in_root]),
+                known_units(plan.by_path().keys()),
                 *self._run_stages(plan, contents),
             ]
             for output in outputs:

@@ -53,6 +53,11 @@ section cmdline
 cat /proc/cmdline
 section lockdown
 cat /sys/kernel/security/lockdown
+section selinux
+cat /sys/fs/selinux/enforce
+section denials
+# What was refused before auditd ran is in the kernel's log, the rest is in its own.
+{ journalctl -b -k --no-pager -q -o cat; [ ! -r /var/log/audit/audit.log ] || cat /var/log/audit/audit.log; } | grep -o 'avc:  *denied.*'
 section sigenforce
 cat /sys/module/module/parameters/sig_enforce
 section osrelease

@@ -58,7 +58,8 @@ class BootReport:
     setup mode. ``verity``: the root file system lies on a dm-verity device whose status is verified; ``root_hash`` is
     that device's. ``pcr11_matches`` is None when there was no TPM or nothing to compare with; ``containers_ran`` is
     None when no container was asked for. ``var_device`` is how /var is kept (``encrypted``, ``plain``, ``memory``,
-    ``image``).
+    ``image``). ``selinux`` is ``enforcing``, ``permissive`` or empty, ``selinux_denials`` what it refused (or would
+    have).
     """
 
     state: str
@@ -86,6 +87,8 @@ class BootReport:
     journal_errors: tuple[str, ...] = ()
     slowest_units: tuple[str, ...] = ()
     container_output: tuple[str, ...] = ()
+    selinux: str = ""
+    selinux_denials: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Plain data with the field names as keys."""
@@ -163,6 +166,8 @@ def parse_report(
         journal_errors=tuple(_lines(sections, "errors")),
         slowest_units=tuple(_lines(sections, "blame")),
         container_output=tuple(_lines(sections, "container")),
+        selinux={"1": "enforcing", "0": "permissive"}.get(_first(sections, "selinux"), ""),
+        selinux_denials=tuple(dict.fromkeys(_lines(sections, "denials"))),
     )
 
 

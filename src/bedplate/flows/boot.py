@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def boot_image(
     expected = tuple(image.build.pcr11.values()) if image.build else ()
     with tempfile.TemporaryDirectory(prefix="bedplate-") as scratch:
         archive = None
-        if with_container and image.lock is not None:
+        if with_container and image.lock is not None and _runs_containers(workspace, image):
             archive = Path(scratch) / "proof.oci"
             archive.write_bytes(proof_archive(workspace, read_lock_file(image.lock)))
         request = BootRequest(
@@ -69,23 +69,33 @@ def boot_image(
 
 
 def check_report(workspace: Workspace, track: str, report: BootReport) -> list[Finding]:
-    """What a booted host says of itself, held against what it must be: healthy, verified, sealed, and listening only
-    where the track allows it. Every finding is an error; what could not be checked is a finding too."""
+    """What a booted host says of itself, held against what its track must prove: healthy, started by a signed chain, and
+    listening only where the track allows it. Every finding is an error; what could not be checked is a finding too."""
+    definition = read_definition(workspace).track(track)
+    proofs = {name: _PROOFS[name](report) for name in definition.proofs}
     expected = (
         ("boot.state", report.state == "running", f"the host's state is {report.state}, not running"),
         ("boot.failed-units", not report.failed_units, f"failed units: {', '.join(report.failed_units)}"),
         ("boot.secure-boot", report.secure_boot, "Secure Boot is not enforced"),
-        ("boot.verity", report.verity, "the root file system is not verified"),
-        (
-            "boot.pcr11",
-            report.pcr11_matches is True,
-            "PCR 11 is not what the image's signed policy says, or could not be checked",
-        ),
-        ("boot.container", report.containers_ran is True, "containerd was not seen to run a container"),
+        *((f"boot.{name}", holds, cause) for name, (holds, cause) in proofs.items()),
     )
     findings = [Finding(name, Level.ERROR, cause, track) for name, holds, cause in expected if not holds]
-    limits = read_definition(workspace).track(track).limits
-    return [*findings, *check_listening([_socket(one.protocol, one.address) for one in report.listening], limits)]
+    sockets = [_socket(one.protocol, one.address) for one in report.listening]
+    return [*findings, *check_listening(sockets, definition.limits)]
+
+
+_PROOFS: Mapping[str, Callable[[BootReport], tuple[bool, str]]] = {
+    "verity": lambda report: (report.verity, "the root file system is not verified"),
+    "pcr11": lambda report: (
+        report.pcr11_matches is True,
+        "PCR 11 is not what the image's signed policy says, or could not be checked",
+    ),
+    "container": lambda report: (report.containers_ran is True, "containerd was not seen to run a container"),
+    "selinux": lambda report: (
+        report.selinux == "enforcing" and not report.selinux_denials,
+        f"SELinux is {report.selinux or 'off'}, {len(report.selinux_denials)} denials",
+    ),
+}
 
 
 def _socket(protocol: str, address: str) -> str:
@@ -95,6 +105,12 @@ def _socket(protocol: str, address: str) -> str:
     place = host.partition("%")[0].strip("[]")
     local = place.startswith("127.") or place == "::1"
     return f"{protocol[:3]}/{port}" + (f"@{place}" if local else "")
+
+
+def _runs_containers(workspace: Workspace, image: FoundImage) -> bool:
+    tracks = read_definition(workspace).tracks
+    track = tracks.get(image.build.track) if image.build is not None else None
+    return track is None or "container" in track.proofs
 
 
 def proof_archive(workspace: Workspace, lock: Lock) -> bytes:

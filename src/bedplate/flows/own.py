@@ -32,5 +32,6 @@ def build_own_packages(workspace: Workspace, definition: DefinitionSet, names: I
     public = {role.id: keys.signer(role.id).public for role in ROLES}
     # The accounts every system has; a package that brings one of its own carries its line itself.
     everywhere = accounts_of(definition.ids, definition.facts, ())
-    context = OwnContext(definition.distro, everywhere, public)
+    offered = [one for _, fact in sorted(definition.facts.items()) for one in fact.alternatives]
+    context = OwnContext(definition.distro, everywhere, public, offered)
     return [build(definition.own[name], context, part(workspace, "rpms") / "own") for name in names]

@@ -15,11 +15,12 @@ class OwnFile(Definition):
 
     ``content`` may hold ``@ID@``, ``@NAME@``, ``@VERSION@``, ``@STREAM@`` and ``@HOME_URL@``, which stand for the
     distribution's. ``make`` asks for content made from the definition instead: ``sysusers`` is every user and group of
-    ``ids.toml`` as sysusers.d(5), ``key`` the public key of the role named by ``key``.
+    ``ids.toml`` as sysusers.d(5), ``key`` the public key of the role named by ``key``, ``alternatives`` every link that
+    packages offer a target for, one a line: link, priority, target; the highest priority of a link first.
     """
 
     content: str = ""
-    make: Literal["", "sysusers", "key"] = ""
+    make: Literal["", "sysusers", "key", "alternatives"] = ""
     key: str = Field(default="", description='Role of the public key, for `make = "key"`')
     mode: Mode = Mode(mode="0644")
     config: bool = Field(default=False, description="An administrator may change it: kept on upgrade")
@@ -39,6 +40,7 @@ class OwnTrigger(Definition):
     prefixes: list[str]
     script: str
     interpreter: str = "/bin/sh"
+    priority: int = Field(default=1_000_000, description="Of several triggers the higher one runs first")
 
 
 class OwnPackage(Definition):

@@ -93,6 +93,10 @@ class Track(Definition):
     package_database: Literal["none", "rpm"] = Field(
         default="none", description="Whether the image holds a database of its packages for a package manager"
     )
+    proofs: list[Literal["verity", "pcr11", "container", "selinux"]] = Field(
+        default=["verity", "pcr11", "container"],
+        description="What a booted image must prove, beside that it runs without a failed unit under Secure Boot",
+    )
     root: Root = Root()
     kernel: Kernel
     slots: Slot
