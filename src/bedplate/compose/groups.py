@@ -158,6 +158,8 @@ class Contents:
                 left.discard(file.path)
                 content = self._unpacked.transformed(data, file.transform, f"{owner} {entry.path}")
                 yield file.path, _checked(content, file, owner)
+            if not left:
+                return  # each content has been checked: nothing is gained by reading on to the end of the payload
         if left:
             raise BedplateError(
                 f"{owner} does not hold {min(left)}, which its header lists", remedy="import the package again"
