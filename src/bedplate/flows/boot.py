@@ -69,7 +69,7 @@ def boot_image(
 
 
 def check_report(workspace: Workspace, track: str, report: BootReport) -> list[Finding]:
-    """What a booted host says of itself, held against what its track must prove: healthy, started by a signed chain, and
+    """What a booted host says of itself, held against what its track must prove: healthy, a signed chain, and
     listening only where the track allows it. Every finding is an error; what could not be checked is a finding too."""
     definition = read_definition(workspace).track(track)
     proofs = {name: _PROOFS[name](report) for name in definition.proofs}
