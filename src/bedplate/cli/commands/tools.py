@@ -16,17 +16,22 @@ app = typer.Typer(
 
 @app.command()
 def prepare(
-    tool_set: Annotated[str, typer.Option("--set", help="Which set of distro/tools.toml")] = "tools",
+    tool_set: Annotated[
+        list[str] | None, typer.Option("--set", help="A set of distro/tools.toml; may be repeated; else the tools")
+    ] = None,
     relock: Relock = False,
     as_json: Json = False,
 ) -> None:
-    """Download and unpack the tools tree if it is not there yet. Example: bedplate tools prepare"""
+    """Download and unpack tools trees that are not there yet. Example: bedplate tools prepare --set tools --set web"""
     from bedplate.flows.tools import prepare_tools
 
     workspace = STATE.begin(as_json)
-    toolbox = prepare_tools(workspace, tool_set, relock_policy(relock))
-    root = str(toolbox.tree.root)
-    STATE.output.result({"root": root, "wrappers": str(toolbox.tree.wrappers)}, root)
+    names = tool_set or ["tools"]
+    trees = {name: prepare_tools(workspace, name, relock_policy(relock)).tree for name in names}
+    STATE.output.result(
+        {name: {"root": str(tree.root), "wrappers": str(tree.wrappers)} for name, tree in trees.items()},
+        "\n".join(str(tree.root) for tree in trees.values()),
+    )
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
