@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -74,6 +75,22 @@ class World:
     objects: ObjectStore = field(init=False)
     keys: KeyStore = field(init=False)
     root: bytes = b""
+
+    def copy(self, folder: Path) -> World:
+        """The same world in another directory; what happens there does not touch this one."""
+        shutil.copytree(self.folder, folder)
+        twin = copy(self)
+        twin.folder = folder
+        twin.objects = DirectoryStore(folder / "store")
+        twin.keys = KeyStore(folder / "keys")
+        return twin
+
+    def own_keys(self) -> World:
+        """With keys of the store's own roles that no other world has."""
+        for one in ("root", "online", "release"):
+            shutil.rmtree(self.keys.directory / one)
+            self.keys.create(one, self.kind)
+        return self
 
     def __post_init__(self) -> None:
         self.objects = DirectoryStore(self.folder / "store")
@@ -175,6 +192,18 @@ class World:
             return withdraw(state.documents[channel], track, version, reason, self.now)
 
         return self.repository().change_channel(channel, change, f"withdraw {version}")
+
+
+@functools.cache
+def published() -> World:
+    """A store with 1.0.1 in edge, and a reader that has seen it. Made once: copy it."""
+    folder = Path(tempfile.mkdtemp(prefix="bedplate-test-world-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    world = World(folder / "world").initialise()
+    world.create("1.0.1")
+    world.publish("1.0.1", "edge")
+    world.reader().refresh()
+    return world
 
 
 def operator(folder: Path, kind: Kind = Kind.RELEASE) -> KeyStore:

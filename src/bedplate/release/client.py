@@ -15,6 +15,7 @@ from threading import Lock
 from tuf.api.exceptions import (
     DownloadError,
     DownloadHTTPError,
+    DownloadLengthMismatchError,
     ExpiredMetadataError,
     RepositoryError,
 )
@@ -127,6 +128,8 @@ class VerifiedStore:
                     where=self.url,
                     remedy="bedplate release show",
                 ) from error
+            except DownloadLengthMismatchError as error:
+                raise TrustError(f"larger than it may be: {error}", where=self.url) from error
             except DownloadError as error:
                 if isinstance(error.__cause__, BedplateError):
                     raise error.__cause__ from error

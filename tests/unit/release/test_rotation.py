@@ -16,16 +16,13 @@ from bedplate.release.objects import Condition
 from bedplate.release.policy import KeyState
 from bedplate.release.repository import Repository
 from bedplate.trust.roles import Kind
-from support.releases import World, channels, operator
+from support.releases import World, channels, operator, published
 
 
 @pytest.fixture
 def world(tmp_path: Path) -> World:
-    world = World(tmp_path).initialise()
-    world.create("1.0.1")
-    world.publish("1.0.1", "edge")
-    world.reader().refresh()
-    return world
+    """A store with 1.0.1 in edge, and a reader that has seen it."""
+    return published().copy(tmp_path / "world")
 
 
 def add_top(world: World, role: str, repository: Repository | None = None) -> str:
