@@ -7,12 +7,14 @@ import json
 import random
 from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from bedplate.fleet.policy import parse_policy
 from bedplate.model.release import Artefact, Publication, Release, SignedBy
 from bedplate.serve.state import node_row, put_node
 from bedplate.serve.view import NodeState
-from support.serving import Bench, FakeNode, StoreDirectory
+from support.serving import Bench, Clock, FakeNode, StoreDirectory, running
 
 POLICY = """
 timeout = "2h"
@@ -64,7 +66,9 @@ def write_release(
     digest = hashlib.sha256(content).hexdigest()
     sizes = {"root": 127_412_224, "verity": 1_318_912, "uki": 12_434_800}
     size_change = more.pop("size_change", 0)
-    artefacts = tuple(replace(one, size=sizes[one.kind] + size_change) for one in made.artefacts)
+    artefacts = tuple(
+        replace(one, size=sizes[one.kind] + (size_change if one.kind == "root" else 0)) for one in made.artefacts
+    )
     facts = Artefact("facts", name, digest, len(content), "none", digest, len(content))
     release: Release = replace(
         made,
@@ -108,7 +112,7 @@ class Story:
                 node.version = version
                 self.nodes.append(node)
 
-    async def live(self, hours: float, step: float = 60.0) -> None:
+    async def live(self, hours: float, step: float = 100.0) -> None:
         """Let ``hours`` pass: nodes poll every five minutes, take what they are offered, some fall back."""
         service, clock = self.bench.service, self.bench.clock
         phases = int(POLL / step)
@@ -155,6 +159,22 @@ class Story:
             node.poll()
 
 
+async def live_through(root: Path, end: str) -> None:
+    """Make a directory with a fleet whose story ends so: ``running``, ``stopped``, or ``none`` for no story."""
+    root.mkdir(parents=True)
+    clock = Clock()
+    async with running(root, StoreDirectory(root / "store"), policy=parse_policy(POLICY), clock=clock) as bench:
+        if end != "none":
+            await tell(bench, end=end)
+    (root / "now").write_text(str(clock.now))
+
+
+def reopened(root: Path) -> Any:
+    """A :class:`Bench` on such a directory, at the time its story ended."""
+    clock = Clock(float((root / "now").read_text()))
+    return running(root, StoreDirectory(root / "store"), policy=parse_policy(POLICY), clock=clock)
+
+
 async def tell(bench: Bench, *, scale: int = 1, end: str = "running") -> Story:
     """A fleet whose last roll-out is ``running`` half way, or ``stopped`` by itself."""
     store = bench.store
@@ -181,14 +201,14 @@ async def tell(bench: Bench, *, scale: int = 1, end: str = "running") -> Story:
     await bench.service.reload_shelf()
     story = Story(bench)
     story.enrol(6 * scale, "canary")
-    story.enrol(40 * scale, "early")
-    story.enrol(200 * scale, "broad")
+    story.enrol(32 * scale, "early")
+    story.enrol(100 * scale, "broad")
     story.enrol(12 * scale, "office")
     story.enrol(9 * scale, "broad", track="server", version="1.0.20261118")
     await story.live(0.2)
     await bench.begin("1.0.20261114", pace="urgent")
     await story.live(1.0)
-    story.bad["1.0.20261121"] = 0.005 if end == "running" else 0.07
+    story.bad["1.0.20261121"] = 0.005 if end == "running" else 0.3
     await bench.begin("1.0.20261121")
     await story.live(8.5 if end == "running" else 3.0)
     return story

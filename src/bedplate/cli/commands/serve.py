@@ -57,6 +57,7 @@ def serve(
     from bedplate.fleet.policy import parse_policy
     from bedplate.flows.release_store import reader, release_place
     from bedplate.model.errors import BadInput
+    from bedplate.serve.pages.site import routes
     from bedplate.serve.run import Listen, log_as_json
     from bedplate.serve.run import serve as run
     from bedplate.serve.service import Service
@@ -72,7 +73,7 @@ def serve(
 
     async def main() -> None:
         service = Service(_database(workspace, database), catalog, policy=wanted)
-        await run(service, Listen(address.strip("[]"), int(port), tls_cert, tls_key))
+        await run(service, Listen(address.strip("[]"), int(port), tls_cert, tls_key), extra=routes())
 
     asyncio.run(main())
 

@@ -100,7 +100,12 @@ class _Site:
             words=words, stage_words=words.STAGE_WORDS, status_words=words.STATUS_WORDS, asset=self._asset, quote=quote
         )
         self.templates.filters.update(
-            count=words.count, percent=words.percent, size=words.size, duration=words.duration, url=_path_part
+            count=words.count,
+            percent=words.percent,
+            size=words.size,
+            duration=words.duration,
+            coarse=words.coarse,
+            url=_path_part,
         )
         self.watchers = 0
         self.timelines: dict[str, Timeline] = {}

@@ -11,7 +11,7 @@ STAGE_WORDS = {
     Stage.OFFERED.value: "offered",
     Stage.DOWNLOADING.value: "downloading",
     Stage.REBOOTING.value: "rebooting",
-    Stage.RETURNED.value: "back on the old version",
+    Stage.RETURNED.value: "returned",
     Stage.HEALTHY.value: "healthy",
     Stage.FELL_BACK.value: "fell back",
     Stage.TIMED_OUT.value: "timed out",
@@ -46,10 +46,12 @@ def percent(share: float) -> str:
 
 
 def size(number: float) -> str:
-    """Bytes in the unit a person would choose (decimal)."""
+    """Bytes in the unit a person would choose (decimal), fewer with a true minus."""
+    if number < 0:
+        return f"\u2212{size(-number)}"
     for unit in ("B", "kB", "MB"):
-        if abs(number) < 1000:
-            return f"{number:.0f}\u202f{unit}" if unit == "B" or abs(number) >= 100 else f"{number:.1f}\u202f{unit}"
+        if number < 1000:
+            return f"{number:.0f}\u202f{unit}" if unit == "B" or number >= 100 else f"{number:.1f}\u202f{unit}"
         number /= 1000
     return f"{number:.2f}\u202fGB"
 
@@ -79,10 +81,10 @@ def ago(then: float, now: float) -> str:
     age = now - then
     if age < 5:
         return "just now"
-    return f"{_coarse(age)} ago"
+    return f"{coarse(age)} ago"
 
 
-def _coarse(seconds: float) -> str:
+def coarse(seconds: float) -> str:
     """The largest unit alone: nobody asks for the minutes of three days."""
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit:
