@@ -101,7 +101,7 @@ def _markers(happened: Sequence[tuple[float, str, str, str]]) -> tuple[Marker, .
             merged.append((before[0], kind, f"{before[2]}; {words}", short or before[3]))
         else:
             merged.append((at, kind, words, short))
-    ends = [*(one[0] for one in merged[1:]), WIDTH - 4.0]
+    ends = [*(one[0] for one in merged), WIDTH - 4.0][1:]
     return tuple(
         Marker(at, kind, words, short if at + 14 + 7.2 * len(short) < end else "")
         for (at, kind, words, short), end in zip(merged, ends, strict=True)
