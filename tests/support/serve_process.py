@@ -94,7 +94,7 @@ def main(directory: Path, port: int, policy: str) -> None:
             policy=parse_policy(policy),
             pacing=Pacing(write=0.05, sync=0.05, tick=0.1, shelf=0.2),
         )
-        await serve(service, Listen(port=port), ready=lambda: print("ready", flush=True))
+        await serve(service, Listen(port=port, head_seconds=2), ready=lambda: print("ready", flush=True))
 
     log_as_json()
     asyncio.run(run())

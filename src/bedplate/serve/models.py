@@ -104,6 +104,14 @@ class PolicyRow(Base):
     change: Mapped[int] = mapped_column(BigInteger)
 
 
+class ServiceKey(Base):
+    """One row: the key that challenges for TPMs are made from. With it, and a token, one could enrol without a TPM."""
+
+    __tablename__ = "service_key"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True)
+    value: Mapped[bytes] = mapped_column(LargeBinary(32))
+
+
 class PersonToken(Base):
     """A person's token: who, which role, and the digest of the secret."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import signal
@@ -27,23 +28,25 @@ from bedplate.serve.secrets import redacted
 from bedplate.serve.service import Service
 
 log = logging.getLogger("bedplate.serve")
-# A request's head: nothing a node or a person sends needs more. Who has not sent it in time is cut off.
+# A request's head: nothing a node or a person sends needs more.
 _HEAD_BYTES = 16 * 1024
-_HEAD_SECONDS = 10
 # Polls come in crowds after an outage; what does not fit waits in the kernel.
 _BACKLOG = 8192
 # At most this long one thread of the interpreter keeps a poll waiting (seconds).
 _SWITCH = 0.001
+# Few objects of the service form cycles; collecting more rarely keeps pauses off the polls.
+_COLLECT = (50_000, 20, 100)
 
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen, and with which certificate (PEM files); none: plain HTTP."""
+    """Where to listen, with which certificate (PEM files; none: plain HTTP), and how long a request's head may take."""
 
     address: str = "127.0.0.1"
     port: int = 8080
     certificate: Path | None = None
     key: Path | None = None
+    head_seconds: float = 30.0
 
 
 class JsonLines(logging.Formatter):
@@ -96,11 +99,15 @@ async def serve(
     if (listen.certificate is None) != (listen.key is None):
         raise BadInput("a certificate and its key go together")
     sys.setswitchinterval(_SWITCH)
+    gc.set_threshold(*_COLLECT)
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     await service.start()
+    # What was loaded stays: the garbage collector need not look at it again, which would hold up polls.
+    gc.collect()
+    gc.freeze()
     application = Application(service.desk, build(service, People(service.database), extra))
     server = Server(
         application,
@@ -111,7 +118,7 @@ async def serve(
         websockets=False,
         backlog=_BACKLOG,
         backpressure=_BACKLOG,
-        http1_settings=HTTP1Settings(header_read_timeout=_HEAD_SECONDS * 1000, max_buffer_size=_HEAD_BYTES),
+        http1_settings=HTTP1Settings(header_read_timeout=int(listen.head_seconds * 1000), max_buffer_size=_HEAD_BYTES),
         log_level=LogLevels.warning,
         log_enabled=False,
         ssl_cert=listen.certificate,

@@ -39,6 +39,8 @@ from bedplate.serve.view import FleetView
 
 log = logging.getLogger("bedplate.serve")
 _T = TypeVar("_T")
+# So many nodes are looked at in one go before polls get their turn.
+_PORTION = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +205,11 @@ class Service:
         self.counters["ticks"] += 1
         now = self.clock()
         view = self.view
-        for node in list(view.moving.values()):
+        for number, node in enumerate(list(view.moving.values())):
             if node.attempt is not None:
                 view.set_attempt(node, on_time(node.attempt, view.policy.timeout, now), now)
+            if number % _PORTION == _PORTION - 1:
+                await asyncio.sleep(0)
         for key in list(view.rollouts):
             rollout = view.rollouts[key]
             if rollout.status is RolloutStatus.RUNNING and not view.in_doubt:
@@ -262,7 +266,7 @@ class Service:
                 of_ring = node.ring == ring.name and node.track == rollout.release.track
                 if of_ring and node.seen >= since and not node.revoked:
                     candidates.append(node.as_node())
-                if number % 4096 == 4095:
+                if number % _PORTION == _PORTION - 1:
                     await asyncio.sleep(0)
             step = await asyncio.to_thread(choose_first, rollout, fleet, candidates, now)
             if step.rollout.first_node:

@@ -25,7 +25,7 @@ from bedplate.serve.view import Claim, FleetView, NodeChange, NodeState
 _ROLLOUT = TypeAdapter(Rollout)
 _ATTEMPT = TypeAdapter(Attempt)
 # Rows per transaction of the writer: short transactions let commands in between.
-BATCH = 2000
+BATCH = 1000
 _NODES = cast(Table, NodeRow.__table__)
 _EVENTS = cast(Table, NodeEvent.__table__)
 _MUTABLE = ("version", "boot", "seen", "attempt", "failed")
@@ -140,10 +140,11 @@ def _take_report(node: NodeState, row: Row[Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one transaction of the writer stores."""
+    """What one transaction of the writer stores: nodes that said something, nodes that took a credential made
+    beforehand (with its id), and history."""
 
-    reports: Sequence[Mapping[str, Any]]
-    claims: Sequence[Mapping[str, Any]]
+    reports: Sequence[NodeState]
+    claims: Sequence[tuple[NodeState, str]]
     events: Sequence[NodeChange]
 
     def __bool__(self) -> bool:
@@ -151,28 +152,30 @@ class Batch:
 
 
 def take_batch(view: FleetView) -> Batch:
-    """Take up to :data:`BATCH` changed nodes out of the view's queue, with all they said. Does no I/O."""
+    """Take up to :data:`BATCH` changed nodes out of the view's queue. Does no I/O and little work.
+
+    Their values are read when they are written, in another thread: whatever changes a node meanwhile also puts it into
+    the queue again.
+    """
     reports, claims = [], []
     for _ in range(min(BATCH, len(view.dirty))):
         id, node = view.dirty.popitem()
-        row = node_row(node)
-        claim = view.claimed.pop(id, None)
+        claim = view.claimed.pop(id, None) if view.claimed else None
         if claim is not None:
-            claims.append({**row, "claim": claim})
+            claims.append((node, claim))
         else:
-            reports.append({"b_id": id, "b_digest": node.digest, **{name: row[name] for name in _MUTABLE}})
+            reports.append(node)
     events = [view.events.popleft() for _ in range(min(BATCH, len(view.events)))]
     return Batch(reports, claims, events)
 
 
 def give_back(view: FleetView, batch: Batch) -> None:
     """Put what could not be written back into the queue. What changed meanwhile is newer and stays."""
-    for row in batch.claims:
-        view.claimed[row["id"]] = row["claim"]
-    for id in [row["b_id"] for row in batch.reports] + [row["id"] for row in batch.claims]:
-        node = view.nodes.get(id)
-        if node is not None:
-            view.dirty.setdefault(id, node)
+    for node, claim in batch.claims:
+        view.claimed[node.id] = claim
+    for node in [*batch.reports, *(node for node, _ in batch.claims)]:
+        if view.nodes.get(node.id) is node:
+            view.dirty.setdefault(node.id, node)
     view.events.extendleft(reversed(batch.events))
 
 
@@ -182,19 +185,33 @@ def write_batch(database: Database, batch: Batch) -> int:
     Raises:
         DatabaseGone: nothing of it was written.
     """
+    reports = [_report(node) for node in batch.reports]
     with database.changing() as (connection, change):
-        for row in batch.claims:
-            _store_claim(connection, row, change)
-        if batch.reports:
+        for node, claim in batch.claims:
+            _store_claim(connection, {**node_row(node), "claim": claim}, change)
+        if reports:
             statement = (
                 update(_NODES)
                 .where(NodeRow.id == bindparam("b_id"), NodeRow.digest == bindparam("b_digest"))
                 .values({name: bindparam(name) for name in _MUTABLE} | {"change": change})
             )
-            connection.execute(statement, batch.reports)
+            connection.execute(statement, reports)
         if batch.events:
             connection.execute(insert(_EVENTS), [asdict(one) for one in batch.events])
     return change
+
+
+def _report(node: NodeState) -> dict[str, Any]:
+    attempt = node.attempt
+    return {
+        "b_id": node.id,
+        "b_digest": node.digest,
+        "version": node.version,
+        "boot": node.boot,
+        "seen": node.seen,
+        "attempt": None if attempt is None else attempt_json(attempt),
+        "failed": sorted(node.failed),
+    }
 
 
 def _store_claim(connection: Connection, row: Mapping[str, Any], change: int) -> None:
