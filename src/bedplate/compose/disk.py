@@ -141,13 +141,13 @@ def assemble_disk(spec: DiskSpec, out: Path, toolbox: Toolbox) -> DiskLayout:
             os.pwrite(target, tail, layout.size - len(tail))
             for slot, partition in zip(spec.slots, behind, strict=True):
                 if slot.content is not None:
-                    _copy(slot.content, target, partition.start)
+                    copy_data(slot.content, target, partition.start)
         _make_esp(spec, disk, esp, Path(folder), toolbox)
         disk.rename(out)
     return layout
 
 
-def _copy(source: Path, target: int, start: int) -> None:
+def copy_data(source: Path, target: int, start: int) -> None:
     """Copy a file into the disk, its data only: what is a hole stays one."""
     with source.open("rb") as content:
         descriptor, size = content.fileno(), os.fstat(content.fileno()).st_size

@@ -76,14 +76,18 @@ class BuildInputs:
         )
 
 
+_NOT_THE_IMAGE = ("formats",)
+
+
 @cache
 def code_digest() -> str:
-    """Digest of the compose engine's own files: another program may make other bytes."""
+    """Digest of the compose engine's own files: another program may make other bytes. What gives a finished image
+    another form counts by its own revisions."""
     rows: list[list[str]] = []
 
     def walk(folder: resources.abc.Traversable, prefix: str) -> None:
         for item in sorted(folder.iterdir(), key=lambda i: i.name):
-            if item.is_dir() and item.name != "__pycache__":
+            if item.is_dir() and prefix + item.name not in _NOT_THE_IMAGE and item.name != "__pycache__":
                 walk(item, f"{prefix}{item.name}/")
             elif item.name.endswith((".py", ".sh")):
                 rows.append([prefix + item.name, sha256(item.read_bytes())])

@@ -35,7 +35,8 @@ class BuildResult:
     """A finished build.
 
     ``seconds`` are of each step; ``pcr11`` maps phase paths to hex values; ``layout`` are the disk's partitions (label,
-    start, size in bytes); ``notes`` are the findings that did not stop it, in words.
+    start, size in bytes); ``notes`` are the findings that did not stop it, in words. ``formats`` maps each further form
+    that was made of the image to the digest of what it was made from.
     """
 
     directory: Path
@@ -53,6 +54,7 @@ class BuildResult:
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     reused: bool = False
+    formats: Mapping[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> Path:
         """Where the artefact ``name`` lies."""
@@ -123,6 +125,15 @@ def sync_directory(path: Path) -> None:
 def write_result(result: BuildResult) -> None:
     """Write ``build.json`` into the (not yet renamed) directory of ``result``."""
     write_durably(result.path(RESULT_FILE), canonical_json(result.to_json()) + b"\n")
+
+
+def write_result_beside(result: BuildResult) -> None:
+    """Put a new ``build.json`` in the place of the one in a finished build's directory; a reader sees one or the
+    other."""
+    new = result.directory / f".{RESULT_FILE}.{os.getpid()}"
+    write_durably(new, canonical_json(result.to_json()) + b"\n")
+    new.rename(result.path(RESULT_FILE))
+    sync_directory(result.directory)
 
 
 def read_result(directory: Path) -> BuildResult | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,8 +14,11 @@ from pathlib import Path
 
 from bedplate.compose.disk import DiskLayout, Partition, read_gpt
 from bedplate.compose.erofs.reader import ErofsImage
+from bedplate.compose.formats.qcow2 import read_qcow2
 from bedplate.compose.gpt import SECTOR, TYPE_ESP, TYPE_ROOT_X86_64, TYPE_ROOT_X86_64_VERITY
 from bedplate.model.errors import BadInput
+from bedplate.verify.ext4 import MAGIC as _EXT4_MAGIC
+from bedplate.verify.ext4 import MAGIC_OFFSET as _EXT4_OFFSET
 from bedplate.verify.fat import FatFile, FatVolume
 
 UKI_FOLDER = "efi/linux/"
@@ -22,10 +26,11 @@ LOADERS = ("efi/boot/bootx64.efi", "efi/systemd/systemd-bootx64.efi")
 _PIECE = 1 << 20
 _MAX_PROGRAM = 1 << 30
 _EROFS_MAGIC = (1024, b"\xe2\xe1\xf5\xe0")
+_QCOW2_MAGIC = b"QFI\xfb"
 
 
 def kind_of(path: Path) -> str:
-    """``disk``, ``root`` (an EROFS image) or ``uki``, by content.
+    """``disk``, ``root`` (an EROFS or ext4 image), ``uki`` or ``qcow2``, by content.
 
     Raises:
         BadInput: none of them.
@@ -36,13 +41,24 @@ def kind_of(path: Path) -> str:
         return "disk"
     if head[_EROFS_MAGIC[0] : _EROFS_MAGIC[0] + 4] == _EROFS_MAGIC[1]:
         return "root"
+    if head[_EXT4_OFFSET : _EXT4_OFFSET + 2] == _EXT4_MAGIC:
+        return "root"
     if head[:2] == b"MZ":
         return "uki"
+    if head[:4] == _QCOW2_MAGIC:
+        return "qcow2"
     raise BadInput(
         "not an image: no GUID partition table, no EROFS, no EFI program",
         where=str(path),
         remedy="name a disk image, a build's directory, a UKI or a root file system",
     )
+
+
+def is_ext4(path: Path, offset: int) -> bool:
+    """Whether an ext4 file system starts at ``offset`` (bytes) of a file."""
+    with path.open("rb") as stream:
+        stream.seek(offset + _EXT4_OFFSET)
+        return stream.read(2) == _EXT4_MAGIC
 
 
 @dataclass(frozen=True)
@@ -169,6 +185,19 @@ def open_disk(path: Path) -> Iterator[OpenDisk]:
         yield OpenDisk(path, descriptor, layout)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def unpacked(path: Path) -> Iterator[Path]:
+    """A QCOW2 image as a raw one with holes, as long as the context lasts.
+
+    Raises:
+        BadInput: not one that Bedplate made, or damaged.
+    """
+    with tempfile.TemporaryDirectory(prefix="bedplate-") as scratch:
+        plain = Path(scratch) / path.name
+        read_qcow2(path, plain)
+        yield plain
 
 
 @dataclass(frozen=True, slots=True)

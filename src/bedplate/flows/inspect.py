@@ -14,12 +14,12 @@ from cryptography.hazmat.primitives import hashes
 
 from bedplate.compose import pcr
 from bedplate.compose.erofs.format import BLOCK
-from bedplate.compose.erofs.reader import ErofsImage
 from bedplate.compose.gpt import TYPE_ESP, TYPE_ROOT_X86_64, TYPE_ROOT_X86_64_VERITY
 from bedplate.compose.result import file_digest
 from bedplate.compose.verity import VeritySuperblock
 from bedplate.flows.definition import read_definition
-from bedplate.flows.disks import OpenDisk, kind_of, open_disk
+from bedplate.flows.disks import OpenDisk, kind_of, open_disk, unpacked
+from bedplate.flows.filesystems import open_file_system
 from bedplate.flows.images import FoundImage
 from bedplate.flows.inspect_root import root_fact
 from bedplate.flows.locks import read_lock_file
@@ -131,8 +131,11 @@ def _inspect(found: FoundImage, attempts: _Attempts) -> Inspection:
         program = attempts.part("uki", lambda: _uki(path.read_bytes(), path.name), None)
         return replace(base, uki=program)
     if kind == "root":
-        with ErofsImage(path) as image:
-            return replace(base, root=attempts.part("root", lambda: root_fact(image, owners), None))
+        with open_file_system(path) as system:
+            return replace(base, root=attempts.part("root", lambda: root_fact(system, owners), None))
+    if kind == "qcow2":
+        with unpacked(path) as plain, open_disk(plain) as disk:
+            return replace(_disk(base, disk, owners, attempts), beside=beside)
     with open_disk(path) as disk:
         return replace(_disk(base, disk, owners, attempts), beside=beside)
 
@@ -158,8 +161,8 @@ def _disk(base: Inspection, disk: OpenDisk, owners: Mapping[str, str] | None, at
     if root is not None:
 
         def look() -> RootFact:
-            with disk.erofs(root) as image:
-                return root_fact(image, owners)
+            with open_file_system(disk.path, root.start, root.size) as system:
+                return root_fact(system, owners)
 
         seen_root = attempts.part("root", look, None)
     used: dict[int, int | None] = {}

@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import stat
 from collections.abc import Mapping
-from uuid import UUID
 
-from bedplate.compose.erofs.format import BLOCK, Layout
-from bedplate.compose.erofs.reader import ErofsImage, Node
 from bedplate.compose.stages.identity import OS_RELEASE, PACKAGES
+from bedplate.model.filesystem import FileNode, FileSystem, read_node
 from bedplate.verify import contents
 from bedplate.verify.contents import PathFact
 from bedplate.verify.inspection import PackageFact, RootFact, parse_os_release
 
 _MAX_LIST = 16 << 20
 _MAX_PROGRAM = 256 << 20
+_MAX_TARGET = 4096
 
 
-def root_fact(image: ErofsImage, owners: Mapping[str, str] | None) -> RootFact:
+def root_fact(system: FileSystem, owners: Mapping[str, str] | None) -> RootFact:
     """What the root file system holds: every path, the packages it names, programs and their interpreters.
 
     Args:
@@ -27,14 +26,14 @@ def root_fact(image: ErofsImage, owners: Mapping[str, str] | None) -> RootFact:
     facts = []
     kept: dict[str, bytes] = {}
     seen: set[int] = set()
-    for node in image.walk():
-        facts.append(_path_fact(image, node, seen))
+    for node in system.walk():
+        facts.append(_path_fact(system, node, seen))
         if node.path in (OS_RELEASE, PACKAGES) and node.is_file:
-            kept[node.path] = image.read(node, _MAX_LIST)
+            kept[node.path] = read_node(system, node, _MAX_LIST)
     packages, problem = parse_packages(kept.get(PACKAGES))
     return RootFact(
-        bytes=image.superblock.blocks * BLOCK,
-        uuid=str(UUID(bytes=image.superblock.uuid)),
+        bytes=system.total_bytes,
+        uuid=str(system.uuid),
         os_release=parse_os_release(kept.get(OS_RELEASE, b"").decode(errors="replace")),
         packages=packages,
         contents=contents.survey(facts, owners),
@@ -42,39 +41,35 @@ def root_fact(image: ErofsImage, owners: Mapping[str, str] | None) -> RootFact:
     )
 
 
-def _path_fact(image: ErofsImage, node: Node, seen: set[int]) -> PathFact:
-    inode = node.inode
+def _path_fact(system: FileSystem, node: FileNode, seen: set[int]) -> PathFact:
     stored, script, interpreter = 0, "", ""
-    if node.is_file and node.nid not in seen:
-        seen.add(node.nid)
-        compressed = inode.layout in (Layout.COMPRESSED_FULL, Layout.COMPRESSED_COMPACT)
-        stored = inode.value * BLOCK if compressed else inode.size
-    if node.is_file and inode.mode & 0o111:
-        script, interpreter = _classify(image, node)
+    if node.is_file and node.number not in seen:
+        seen.add(node.number)
+        stored = system.stored(node)
+    if node.is_file and node.mode & 0o111:
+        script, interpreter = _classify(system, node)
     return PathFact(
         path=node.path,
-        mode=inode.mode,
-        uid=inode.uid,
-        gid=inode.gid,
-        size=inode.size if stat.S_ISREG(inode.mode) else 0,
+        mode=node.mode,
+        uid=node.uid,
+        gid=node.gid,
+        size=node.size if stat.S_ISREG(node.mode) else 0,
         stored=stored,
-        target=image.read(node, BLOCK).decode(errors="replace") if node.is_symlink else "",
-        xattrs=dict(image.xattrs(node)),
+        target=read_node(system, node, _MAX_TARGET).decode(errors="replace") if node.is_symlink else "",
+        xattrs=dict(system.xattrs(node)),
         script=script,
         interpreter=interpreter,
     )
 
 
-def _classify(image: ErofsImage, node: Node) -> tuple[str, str]:
-    stream = image.stream(node)
+def _classify(system: FileSystem, node: FileNode) -> tuple[str, str]:
+    stream = system.stream(node)
     first = next(stream, b"")
-    if not contents.is_program(first[: contents.HEAD_BYTES]):
-        return contents.classify(node.path.rpartition("/")[2], first[: contents.HEAD_BYTES])
-    name = node.path.rpartition("/")[2]
-    found = contents.classify(name, first[: contents.HEAD_BYTES])
-    if any(found) or node.inode.size > _MAX_PROGRAM or contents.is_go_program(first[: contents.HEAD_BYTES]):
+    head, name = first[: contents.HEAD_BYTES], node.path.rpartition("/")[2]
+    found = contents.classify(name, head)
+    if any(found) or not contents.is_program(head) or node.size > _MAX_PROGRAM or contents.is_go_program(head):
         return found
-    return contents.classify(name, first[: contents.HEAD_BYTES], first + b"".join(stream))
+    return contents.classify(name, head, first + b"".join(stream))
 
 
 def parse_packages(text: bytes | None) -> tuple[tuple[PackageFact, ...], str]:

@@ -21,6 +21,7 @@ from bedplate.flows.cache import content_store
 from bedplate.flows.compare import compare_disks
 from bedplate.flows.definition import read_definition
 from bedplate.flows.disks import OpenDisk, open_disk
+from bedplate.flows.formats import compare_formats
 from bedplate.flows.images import FoundImage
 from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock, committed_path, read_lock_file
@@ -86,6 +87,8 @@ def verify_rebuild(
         with workspace.progress.task("compare"), ExitStack() as stack:
             first, second = stack.enter_context(open_disk(found.disk)), stack.enter_context(open_disk(again))
             parts = compare_disks(first, second)
+            if found.build is not None:
+                parts += compare_formats(workspace, found.build, found.disk, again)
             remarks = _remarks(first, second)
     return RebuildReport(str(found.disk), tuple(parts), remarks, round(time.monotonic() - started, 3))
 
