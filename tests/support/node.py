@@ -15,10 +15,11 @@ from pathlib import Path
 from uuid import UUID
 
 from bedplate.compose.result import BuildResult
+from bedplate.compose.verity import VeritySuperblock, tree_of
 from bedplate.emulator.accelerator import choose
 from bedplate.emulator.machine import Machine, MachineState
 from bedplate.emulator.options import MachineOptions
-from bedplate.emulator.ssh import SshAccess, with_ssh
+from bedplate.emulator.ssh import with_ssh
 from bedplate.flows.build import build_track
 from bedplate.flows.locks import Relock
 from bedplate.flows.workspace import Workspace
@@ -30,14 +31,14 @@ HOST = "10.0.2.2"  # the host's loopback address as a guest of QEMU's user netwo
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 
-def variant(workspace: Workspace, place: Path, version: str, files: Mapping[str, str] | None = None) -> BuildResult:
-    """The container host as ``version``, with further owned files (path in the image -> text)."""
+def variant(workspace: Workspace, place: Path, version: str, files: Mapping[str, bytes] | None = None) -> BuildResult:
+    """The container host as ``version``, with further owned files (path in the image -> content)."""
     distro = place / f"distro-{version}"
     shutil.copytree(workspace.distro, distro, symlinks=True)
-    for path, text in (files or {}).items():
+    for path, data in (files or {}).items():
         target = distro / "files/update" / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text)
+        target.write_bytes(data)
     changed = replace(workspace, distro=distro, output=place / f"out-{version}")
     return build_track(changed, "container", Relock.WHEN_NEEDED, version=version).build
 
@@ -58,8 +59,11 @@ def publish(folder: Path, builds: list[BuildResult], signer: Signer) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for build in builds:
+        salt = bytes.fromhex(VeritySuperblock.unpack(build.path("root.verity").read_bytes()).salt)
         for name, source in artefacts(build).items():
             (folder / name).symlink_to(source)
+            if name.endswith(".efi"):
+                (folder / name.replace(".efi", ".tree")).write_bytes(tree_of(source.read_bytes(), salt, UUID(int=0)))
     sign(folder, signer)
 
 
@@ -92,6 +96,7 @@ class UpdateServer:
         self.requests: list[str] = []
         self.on_request: Callable[[str], None] | None = None
         self.released = threading.Event()
+        self.stalled = threading.Event()
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -125,6 +130,7 @@ class UpdateServer:
         """Behave well again, and forget what was counted."""
         self.released.set()
         self.released = threading.Event()
+        self.stalled.clear()
         self.behaviour = Behaviour()
         self.sent.clear()
         self.requests.clear()
@@ -145,7 +151,8 @@ class UpdateServer:
         handler.send_response(206 if wanted else 200)
         if wanted:
             handler.send_header("Content-Range", f"bytes {start}-{end - 1}/{size}")
-        handler.send_header("Content-Length", str(_rule(self.behaviour.claim, name, end - start)))
+        claimed = _rule(self.behaviour.claim, name, end - start)
+        handler.send_header("Content-Length", str(claimed))
         handler.end_headers()
         if handler.command == "HEAD":
             return
@@ -162,8 +169,9 @@ class UpdateServer:
                     self.sent[name] = self.sent.get(name, 0) + len(piece)
             if stall < end:
                 handler.wfile.flush()
+                self.stalled.set()
                 released.wait()
-            if min(cut, stall) < end:
+            if min(cut, stall) < end or claimed != end - start:
                 handler.close_connection = True
         except OSError:
             handler.close_connection = True  # the guest hung up, or was switched off
@@ -243,9 +251,22 @@ class Node:
         """Wait until a boot (of ``version``) was found good; the version that runs."""
         pattern = rf"IMAGE_VERSION={re.escape(version) if version else '.*'}\nactive"
         text = self.wait_for(
-            "grep IMAGE_VERSION= /usr/lib/os-release; systemctl is-active bedplate-boot-good.service", pattern, seconds
+            ". /usr/lib/os-release; echo IMAGE_VERSION=$IMAGE_VERSION; systemctl is-active bedplate-boot-good.service",
+            pattern,
+            seconds,
         )
         return text.splitlines()[0].partition("=")[2]
+
+    def wait_for_console(self, pattern: bytes, seconds: float) -> None:
+        """Wait until the console says something.
+
+        Raises:
+            AssertionError: it never did.
+        """
+        end = time.monotonic() + seconds
+        while not re.search(pattern, bytes(self.console)):
+            assert self.machine is not None and time.monotonic() < end, bytes(self.console[-2000:])
+            self.machine.wait(0.2)
 
     @property
     def boot_id(self) -> str:
@@ -255,12 +276,3 @@ class Node:
     def entries(self) -> list[str]:
         """Boot images on the ESP."""
         return sorted(self.run("ls -A /efi/EFI/Linux").split())
-
-    def slots(self) -> list[str]:
-        """Labels of the partitions, in the order of the table."""
-        return self.run("lsblk -nro PARTLABEL /dev/vda").split()
-
-
-def access_of(node: Node) -> SshAccess:
-    """How a person would get in."""
-    return node.access

@@ -35,6 +35,9 @@ class SetManifest(Definition):
     keyrings: dict[str, str] = Field(
         default={}, description="Path -> key role: the role's public OpenPGP keys, the one in use and the next one"
     )
+    programs: dict[str, str] = Field(
+        default={}, description="Path -> source file in distro/programs: programs of the distribution's own, compiled"
+    )
 
 
 @dataclass(frozen=True)
@@ -62,22 +65,32 @@ class OwnedSet:
 
 
 KeyringFile = Callable[[str], Path]
+ProgramFile = Callable[[str], Path]
 
 
 def _no_keyring(role: str) -> Path:
     raise BadInput(f"no keyring of the role {role!r} here")
 
 
-def load_sets(folder: Path, names: list[str], keyring: KeyringFile = _no_keyring) -> tuple[OwnedSet, ...]:
-    """Read the named sets below ``distro/files``; ``keyring`` gives a file with the public keys of a role.
+def _no_program(source: str) -> Path:
+    raise BadInput(f"no program made of {source!r} here")
+
+
+def load_sets(
+    folder: Path, names: list[str], keyring: KeyringFile = _no_keyring, program: ProgramFile = _no_program
+) -> tuple[OwnedSet, ...]:
+    """Read the named sets below ``distro/files``; ``keyring`` gives a file with the public keys of a role, ``program``
+    the program a source file is compiled to.
 
     Raises:
         BadInput: a set that does not exist, a manifest with mistakes (all of one file at once), a special file.
     """
-    return tuple(load_set(folder, name, keyring) for name in names)
+    return tuple(load_set(folder, name, keyring, program) for name in names)
 
 
-def load_set(folder: Path, name: str, keyring: KeyringFile = _no_keyring) -> OwnedSet:
+def load_set(
+    folder: Path, name: str, keyring: KeyringFile = _no_keyring, program: ProgramFile = _no_program
+) -> OwnedSet:
     """Read one set; see :func:`load_sets`."""
     root, manifest_path = folder / name, folder / f"{name}.toml"
     if not manifest_path.is_file():
@@ -89,6 +102,7 @@ def load_set(folder: Path, name: str, keyring: KeyringFile = _no_keyring) -> Own
     manifest = _manifest(manifest_path)
     sources = dict(_walk(root)) if root.is_dir() else {}
     sources |= {path: keyring(role) for path, role in manifest.keyrings.items()}
+    sources |= {path: program(source) for path, source in manifest.programs.items()}
     files = [_entry(path, source, manifest) for path, source in sources.items()]
     files += [
         FileEntry(path, FileKind.DIRECTORY, int(mode.mode, 8), mode.user, mode.group)

@@ -14,6 +14,7 @@ from bedplate.model.errors import BadInput
 from bedplate.model.pe import PE32_PLUS, PeHeaders, parse_headers
 
 _CODE, _DATA, _READ = 0x20, 0x40, 0x40000000
+BLOCK = 4096
 _SECTION = struct.Struct("<8sIIIIIIHHI")
 _NX_COMPAT = 0x0100
 
@@ -67,7 +68,8 @@ def add_sections(stub: bytes, added: Sequence[Section], where: str) -> bytes:
     for number, section in enumerate(added):
         address = _up(address, head.section_alignment)
         out += bytes(-len(out) % head.file_alignment)
-        size = _up(len(section.data), head.file_alignment)
+        # Each section ends on a block: what two versions share then lies in equal blocks, and updates can leave it out.
+        size = _up(len(out) + len(section.data), BLOCK) - len(out)
         kind = _CODE if section.name == ".linux" else _DATA
         fields = (section.name.encode(), len(section.data), address, size, len(out), 0, 0, 0, 0, kind | _READ)
         _SECTION.pack_into(out, head.table + (head.count + number) * _SECTION.size, *fields)

@@ -113,6 +113,14 @@ def format_verity(image: Path, out: Path, *, salt: bytes, uuid: UUID) -> VerityR
     )
 
 
+def tree_of(data: bytes, salt: bytes, uuid: UUID) -> bytes:
+    """Hash data of a file held in memory, filled up with zeros to whole blocks: an index of its blocks for updates."""
+    padded = data + bytes(-len(data) % BLOCK)
+    levels, _ = _tree(_hash_blocks(padded, salt), salt)
+    superblock = VeritySuperblock(uuid, salt.hex(), len(padded) // BLOCK, BLOCK, BLOCK, "sha256")
+    return b"".join((superblock.pack(), *reversed(levels)))
+
+
 def _leaves(image: Path, blocks: int, salt: bytes) -> tuple[bytes, str]:
     """Hashes of all data blocks behind one another, and the hex SHA-256 of the image as a file.
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from bedplate.compose.owned import OwnedSet, load_sets
 from bedplate.flows.cache import part
+from bedplate.flows.programs import own_program
 from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.track import Track
 from bedplate.model.digest import sha256
@@ -24,7 +26,7 @@ def owned_sets(workspace: Workspace, track: Track) -> tuple[OwnedSet, ...]:
                 stream.write(data)
         return path
 
-    return load_sets(workspace.distro / "files", track.files, keyring)
+    return load_sets(workspace.distro / "files", track.files, keyring, partial(own_program, workspace))
 
 
 def owned_paths(workspace: Workspace, track: Track) -> frozenset[str]:

@@ -24,7 +24,8 @@ from bedplate.flows.disks import OpenDisk, open_disk
 from bedplate.flows.formats import compare_formats
 from bedplate.flows.images import FoundImage
 from bedplate.flows.keys import key_store
-from bedplate.flows.locks import Relock, committed_path, read_lock_file
+from bedplate.flows.locks import Relock, committed_path, local_path, read_lock_file
+from bedplate.flows.programs import COMPILER
 from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import BadInput
 from bedplate.model.lock import Lock
@@ -156,7 +157,11 @@ def _remove_unused(directory: Path) -> None:
 
 
 def _tools_locks(workspace: Workspace) -> list[Lock]:
-    places = [committed_path(workspace, "tools"), workspace.cache / "locks" / "tools.toml"]
+    places = [
+        place
+        for name in ("tools", f"tools-{COMPILER}")
+        for place in (committed_path(workspace, name), local_path(workspace, name))
+    ]
     return [read_lock_file(path) for path in places if path.is_file()]
 
 

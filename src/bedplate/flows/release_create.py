@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 from bedplate.compose.bootchain import UKI
 from bedplate.compose.build import DISK
 from bedplate.compose.result import BuildResult, untouched
+from bedplate.compose.verity import BLOCK, VeritySuperblock, tree_of
 from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
 from bedplate.flows.images import LOCK_NAME, FoundImage, find_image
@@ -115,9 +117,11 @@ def _create(
         # What stock systemd-sysupdate fetches: only a verified root has slots to update.
         root, verity, uki = (build.path(file) for file in (ROOT, VERITY, UKI))
         parts += [
-            Part(ArtefactKind.ROOT, names.root, root, digests[ROOT], press.of(digests[ROOT]), update=True),
+            # Not compressed: ranges of it are fetched by nodes that have the rest.
+            Part(ArtefactKind.ROOT, names.root, root, digests[ROOT], update=True),
             Part(ArtefactKind.VERITY, names.verity, verity, digests[VERITY], update=True),
             Part(ArtefactKind.UKI, names.uki, uki, digests[UKI], update=True),
+            Part(ArtefactKind.UKI_TREE, names.uki_tree, _uki_tree(uki, verity), update=True),
         ]
     if terms.disk:
         parts.append(Part(ArtefactKind.DISK, names.disk, build.path(DISK), digests[DISK], press.of(digests[DISK])))
@@ -128,6 +132,13 @@ def _create(
     ]
     with workspace.progress.task("store"):
         return create(place.objects, draft, parts, keys.signer("update").sign, store_signers(keys, ["release"]))
+
+
+def _uki_tree(uki: Path, verity: Path) -> bytes:
+    """Block hashes of the UKI under the root's salt: by them a node finds what it has (docs/updates.md)."""
+    with verity.open("rb") as stream:
+        salt = bytes.fromhex(VeritySuperblock.unpack(stream.read(BLOCK)).salt)
+    return tree_of(uki.read_bytes(), salt, UUID(int=0))
 
 
 def _finished(workspace: Workspace, name: str) -> tuple[FoundImage, BuildResult]:

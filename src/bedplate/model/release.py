@@ -31,6 +31,7 @@ class ArtefactKind(StrEnum):
     ROOT = "root"
     VERITY = "verity"
     UKI = "uki"
+    UKI_TREE = "uki-tree"
     DISK = "disk"
     LOCK = "lock"
     FACTS = "facts"

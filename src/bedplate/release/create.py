@@ -61,7 +61,7 @@ class Names:
 
     @property
     def root(self) -> str:
-        return f"{self._stem}_{_uuid(self.root_hash[:32])}.root.gz"
+        return f"{self._stem}_{_uuid(self.root_hash[:32])}.root"
 
     @property
     def verity(self) -> str:
@@ -70,6 +70,12 @@ class Names:
     @property
     def uki(self) -> str:
         return f"{self._stem}.efi"
+
+    @property
+    def uki_tree(self) -> str:
+        """The block hashes of the UKI. Not "….efi" with one suffix more: systemd-sysupdate 257 takes that for the UKI
+        itself, since its patterns match the start of a name."""
+        return f"{self._stem}.tree"
 
     @property
     def disk(self) -> str:

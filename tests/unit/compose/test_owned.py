@@ -79,13 +79,13 @@ def test_the_sets_of_the_distribution_load(tmp_path: Path) -> None:
     import tomllib
 
     keys = tmp_path
-    for role in ("update", "packages"):
+    for role in ("update", "packages", "reuse.c"):
         (keys / role).write_bytes(b"public")
     distro = Path(__file__).parents[3] / "distro"
     ids = Ids.model_validate(tomllib.loads((distro / "ids.toml").read_text()))
     for path in sorted((distro / "tracks").glob("*.toml")):
         track = Track.model_validate(tomllib.loads(path.read_text()))
-        for owned in load_sets(distro / "files", track.files, keys.__truediv__):
+        for owned in load_sets(distro / "files", track.files, keys.__truediv__, keys.__truediv__):
             for entry in owned.files:
                 assert entry.user in ids.users, entry
                 assert entry.group in ids.groups or entry.group in ids.users, entry

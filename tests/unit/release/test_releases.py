@@ -126,7 +126,7 @@ def test_the_sums_name_releases_files_as_sysupdate_matches_them(world: World) ->
     names = [artefact.name for artefact in release.artefacts if artefact.update]
     uuids = [str(one) for one in release.partition_uuids]
     assert names == [
-        f"bedplate-container_1.0.1_{uuids[0]}.root.gz",
+        f"bedplate-container_1.0.1_{uuids[0]}.root",
         f"bedplate-container_1.0.1_{uuids[1]}.verity",
         "bedplate-container_1.0.1.efi",
     ]
