@@ -28,6 +28,7 @@ from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpmdb import make_rpmdb
 from bedplate.toolchain.run import Toolbox
 from bedplate.trust.keys import KeyStore
+from bedplate.trust.sign_efi import sign_efi as attach_signature
 
 
 def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dict[str, float]]:
@@ -104,11 +105,15 @@ def _contents(
 
 
 def _boot_keys(keys: KeyStore, toolbox: Toolbox) -> BootKeys:
-    private, certificate = keys.boot_key_paths()
+    certificate = keys.boot_key_paths()[1]
     pcr_public = keys.pcr_key_paths()[1]
+    boot = keys.signer("boot")
 
     def sign_efi(source: Path, target: Path) -> None:
-        toolbox.run("sbsign", "--key", private, "--cert", certificate, "--output", target, source)
+        if boot.key_file is not None:
+            toolbox.run("sbsign", "--key", boot.key_file, "--cert", certificate, "--output", target, source)
+        else:
+            target.write_bytes(attach_signature(source.read_bytes(), boot.public, boot.sign, str(source)))
 
     return BootKeys(
         pcr_public_key=pcr_public.read_bytes(),

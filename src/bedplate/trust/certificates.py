@@ -6,10 +6,12 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from bedplate.model.errors import TrustError
 from bedplate.trust.marks import DEVELOPMENT_TEXT, KIND_EXTENSION, RELEASE_TEXT, kind_value
 from bedplate.trust.roles import Form, Kind, Role
 
@@ -17,7 +19,7 @@ from bedplate.trust.roles import Form, Kind, Role
 _VALID = timedelta(days=3650)
 
 
-PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
+PrivateKey = rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
 def generate(role: Role, kind: Kind, distribution: str, now: datetime | None = None) -> tuple[bytes, bytes]:
@@ -65,6 +67,20 @@ def certify(key: PrivateKey, role: Role, kind: Kind, distribution: str, now: dat
     )
     certificate = builder.sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
     return certificate.public_bytes(serialization.Encoding.PEM)
+
+
+def require_self_signed(certificate: bytes, where: str) -> None:
+    """Refuse a certificate (PEM) whose signature is not by its own key: a device that signs something else than it was
+    given, or with another key than it showed.
+
+    Raises:
+        TrustError: the signature does not fit.
+    """
+    parsed = x509.load_pem_x509_certificate(certificate)
+    try:
+        parsed.verify_directly_issued_by(parsed)
+    except (InvalidSignature, ValueError) as error:
+        raise TrustError("what this key signs does not fit its public key; it was not added", where=where) from error
 
 
 def public_pem(certificate: bytes) -> bytes:

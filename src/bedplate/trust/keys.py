@@ -1,6 +1,7 @@
 """The key store: a directory of keys by role, private to its owner, made on first use as development keys.
 
-Layout: ``<role>/<id>/`` holds ``key.pem`` and ``cert.pem`` (and ``public.pem``), or ``key.pgp`` and ``cert.pgp``;
+Layout: ``<role>/<id>/`` holds ``key.pem`` and ``cert.pem`` (and ``public.pem``), or ``key.pgp`` and ``cert.pgp``; for a
+key that lies elsewhere a file ``uri`` stands in the place of the private key;
 ``<role>/active`` names the key in use, ``<role>/next`` the one that will follow it.
 """
 
@@ -10,6 +11,7 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,10 +19,12 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from bedplate.model.digest import identity, sha256
 from bedplate.model.errors import BadInput, BedplateError
-from bedplate.trust import certificates, openpgp
+from bedplate.trust import certificates, openpgp, openpgp_rsa
+from bedplate.trust.devices import StandInEcKey, StandInKey, open_device, require_rsa
 from bedplate.trust.marks import DEVELOPMENT_TEXT, is_development, is_development_user_id
 from bedplate.trust.roles import ALL_ROLES, ROLES, Form, Kind, Role, role
 from bedplate.trust.signers import Signer, open_signer
@@ -73,6 +77,36 @@ class KeyStore:
         wanted = role(role_name)
         with self._lock():
             return self._create(wanted, kind)
+
+    def add(self, role_name: str, uri: str, kind: Kind) -> KeyInfo:
+        """Take a key that lies in a device or a service: it signs its own certificate, and is put in use.
+
+        Args:
+            uri: ``pkcs11:``, ``awskms:``, ``gcpkms:`` or ``azurekms:``.
+
+        Raises:
+            BadInput: no such role or key, or a kind of key the role cannot use.
+            BedplateError: the device refused.
+        """
+        wanted = role(role_name)
+        device = open_device(uri)
+        files = {"uri": f"{uri}\n".encode()}
+        if wanted.form is Form.OPENPGP:
+            user = _user_id(self.distribution, wanted, kind)
+            created = int(time.time())
+            files["cert.pgp"] = openpgp_rsa.certificate(require_rsa(device, uri), user, created, device.sign)
+            openpgp.describe(files["cert.pgp"], uri)
+        else:
+            public = device.public()
+            if wanted.form is Form.X509 or not isinstance(public, ec.EllipticCurvePublicKey):
+                stand_in: StandInKey | StandInEcKey = StandInKey(device, uri)
+            else:
+                stand_in = StandInEcKey(device)
+            files["cert.pem"] = certificates.certify(stand_in, wanted, kind, self.distribution)
+            files["public.pem"] = certificates.public_pem(files["cert.pem"])
+            certificates.require_self_signed(files["cert.pem"], uri)
+        with self._lock():
+            return self._store(wanted, files, _ACTIVE)
 
     def prepare(self, role_name: str, kind: Kind | None = None) -> KeyInfo:
         """Make the key that will follow the one in use (of the same kind unless given) and announce it: images and
@@ -178,7 +212,9 @@ class KeyStore:
 
     def _create(self, wanted: Role, kind: Kind, pointer: str = _ACTIVE) -> KeyInfo:
         make = self._openpgp_files if wanted.form is Form.OPENPGP else self._x509_files
-        files = make(wanted, kind)
+        return self._store(wanted, make(wanted, kind), pointer)
+
+    def _store(self, wanted: Role, files: dict[str, bytes], pointer: str) -> KeyInfo:
         parent = self.directory / wanted.id
         parent.mkdir(mode=0o700, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=".new-", dir=parent))
@@ -198,9 +234,7 @@ class KeyStore:
         return {"key.pem": private, "cert.pem": certificate, "public.pem": certificates.public_pem(certificate)}
 
     def _openpgp_files(self, wanted: Role, kind: Kind) -> dict[str, bytes]:
-        mark = f"{DEVELOPMENT_TEXT}" if kind is Kind.DEVELOPMENT else "release"
-        word = "DEVELOPMENT " if kind is Kind.DEVELOPMENT else ""
-        secret = openpgp.generate(f"{self.distribution} {word}{wanted.title} ({mark})")
+        secret = openpgp.generate(_user_id(self.distribution, wanted, kind))
         return {"key.pgp": secret, "cert.pgp": openpgp.load(secret, wanted.id).certificate}
 
     def _fingerprint(self, entry: Role, directory: Path) -> str:
@@ -215,14 +249,19 @@ class KeyStore:
                 raise BadInput(f"not a certificate ({error})", where=str(path)) from error
             kind = Kind.DEVELOPMENT if is_development(certificate) else Kind.RELEASE
             return certificate.fingerprint(hashes.SHA256()).hex(), certificate.subject.rfc4514_string(), kind
-        path = directory / "key.pgp"
+        external = (directory / "uri").is_file()
+        path = directory / ("cert.pgp" if external else "key.pgp")
         try:
-            secret = path.read_bytes()
+            data = path.read_bytes()
         except OSError as error:
             raise BadInput(f"not a key ({error.strerror})", where=str(path)) from error
-        key = openpgp.load(secret, str(path))
-        marked = any(is_development_user_id(user) for user in key.user_ids)
-        return key.fingerprint, ", ".join(key.user_ids), Kind.DEVELOPMENT if marked else Kind.RELEASE
+        if external:
+            fingerprint, users = openpgp.describe(data, str(path))
+        else:
+            key = openpgp.load(data, str(path))
+            fingerprint, users = key.fingerprint, key.user_ids
+        marked = any(is_development_user_id(user) for user in users)
+        return fingerprint, ", ".join(users), Kind.DEVELOPMENT if marked else Kind.RELEASE
 
     def _of_role(self, entry: Role) -> Iterator[KeyInfo]:
         parent = self.directory / entry.id
@@ -284,6 +323,12 @@ class KeyStore:
                 where=str(directory),
                 remedy=f"close it: chmod 700 {directory}",
             )
+
+
+def _user_id(distribution: str, wanted: Role, kind: Kind) -> str:
+    if kind is Kind.DEVELOPMENT:
+        return f"{distribution} DEVELOPMENT {wanted.title} ({DEVELOPMENT_TEXT})"
+    return f"{distribution} {wanted.title} (release)"
 
 
 def _write_private(path: Path, data: bytes) -> None:

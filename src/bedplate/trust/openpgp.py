@@ -85,6 +85,20 @@ def load(secret: bytes, where: str) -> OpenPgpKey:
     )
 
 
+def describe(certificate: bytes, where: str) -> tuple[str, tuple[str, ...]]:
+    """Fingerprint (upper-case hex) and user ids of a public certificate.
+
+    Raises:
+        BadInput: not an OpenPGP certificate.
+    """
+    try:
+        found = pysequoia.Cert.from_bytes(certificate)
+        users = tuple(str(user) for user in found.user_ids)
+    except (RuntimeError, ValueError) as error:
+        raise BadInput("not an OpenPGP certificate that its own key signed", where=where) from error
+    return found.fingerprint.upper(), users
+
+
 def _signing_packet(packets: list[pysequoia.packet.Packet]) -> tuple[bytes, str] | None:
     # A key packet is followed by the signatures that bind it; their key flags say what it may do. A subkey made for
     # signing is preferred to a primary key that may do everything.

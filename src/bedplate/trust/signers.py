@@ -1,9 +1,9 @@
 """Signers by URI: something that signs for a role, wherever its private key is.
 
-``file:`` is built in. A hardware token or a cloud key service adds its scheme with :func:`register`; nothing that
-signs needs to know which one it has. Programs that can only take a private key from a file (sbsign, ukify) ask for
-:attr:`Signer.key_file`; a signer without one must be given to a program that can use its URI (``sbsign --engine``,
-``ukify --signing-engine``).
+``file:`` is built in; a directory that holds ``uri`` instead of a private key leads to a device or a service
+(:mod:`bedplate.trust.devices`), and nothing that signs needs to know which one it has. Programs that can only take a
+private key from a file (sbsign) ask for :attr:`Signer.key_file`; for a signer without one there is
+:func:`bedplate.trust.sign_efi.sign_efi`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
 
 from bedplate.model.errors import BadInput, BedplateError
 from bedplate.trust import openpgp
+from bedplate.trust.devices import DeviceOpenPgpSigner, DeviceSigner
 from bedplate.trust.roles import Form, Role
 
 
@@ -148,6 +149,11 @@ def read_key_file(path: Path) -> bytes:
 
 def _open_file(uri: str, role: Role) -> Signer:
     directory = Path(unquote(urlsplit(uri).path))
+    elsewhere = directory / "uri"
+    if elsewhere.is_file():
+        name = "cert.pgp" if role.form is Form.OPENPGP else "cert.pem"
+        kind = DeviceOpenPgpSigner if role.form is Form.OPENPGP else DeviceSigner
+        return kind(elsewhere.read_text().strip(), read_key_file(directory / name))
     return FileOpenPgpSigner(directory) if role.form is Form.OPENPGP else FileX509Signer(directory)
 
 
