@@ -37,13 +37,13 @@ def inspection_text(image: Inspection, *, color: bool, all_packages: bool = Fals
         parts += _contents(image.root)
         if all_packages:
             rows = [(p.name, p.evr, p.arch, p.source) for p in image.root.packages]
-            parts.append(_table("packages", ("name", "evr", "arch", "source"), rows))
-    return _render(parts, color)
+            parts.append(facts_table("packages", ("name", "evr", "arch", "source"), rows))
+    return render_tables(parts, color)
 
 
 def findings_text(findings: Sequence[Finding], *, color: bool) -> str:
     """Findings, errors first, with what to do; a closing line says the verdict."""
-    table = _table("", ("", ""), (), header=False)
+    table = facts_table("", ("", ""), (), header=False)
     for finding in findings:
         level = f"[{_LEVELS[finding.level.value]}]{finding.level.value}[/]"
         lines = [f"[bold]{finding.id}[/]  {_plain(finding.where)}", _plain(finding.cause)]
@@ -52,17 +52,17 @@ def findings_text(findings: Sequence[Finding], *, color: bool) -> str:
         table.add_row(level, "\n".join(lines))
     errors = sum(finding.level.value == "error" for finding in findings)
     verdict = f"{errors} errors: do not use this image" if errors else "no errors"
-    return (_render([table], color) + "\n\n" if findings else "") + verdict
+    return (render_tables([table], color) + "\n\n" if findings else "") + verdict
 
 
 def rebuild_text(report: RebuildReport, *, color: bool) -> str:
     """What is the same and what is not, path by path."""
-    table = _table("", ("part", "", "sha256", "note"), ())
+    table = facts_table("", ("part", "", "sha256", "note"), ())
     for part in report.parts:
         word = "[green]same[/]" if part.same else "[red]DIFFERENT[/]"
         digests = part.first_sha256[:24] + ("" if part.same else f" / {part.second_sha256[:24]}")
         table.add_row(part.part, word, digests, _plain(part.note))
-    lines = [_render([table], color)]
+    lines = [render_tables([table], color)]
     for part in report.parts:
         if part.differences:
             lines.append(f"\n{part.part}: {part.count} differences, image / rebuilt")
@@ -75,7 +75,7 @@ def rebuild_text(report: RebuildReport, *, color: bool) -> str:
 
 
 def _facts(image: Inspection) -> Table:
-    table = _table("", ("", ""), (), header=False)
+    table = facts_table("", ("", ""), (), header=False)
     release = image.os_release
     rows = [
         ("image", f"{image.image} ({image.kind}, {human_bytes(image.size)})"),
@@ -153,13 +153,13 @@ def _partitions(image: Inspection) -> Table:
         )
         for part in image.partitions
     ]
-    return _table("partitions", ("label", "type", "PARTUUID", "start", "size", "used"), rows, right=(3, 4, 5))
+    return facts_table("partitions", ("label", "type", "PARTUUID", "start", "size", "used"), rows, right=(3, 4, 5))
 
 
 def _sections(image: Inspection) -> Table:
     sections = image.uki.sections if image.uki is not None else ()
     rows = [(section.name, human_bytes(section.size), section.sha256[:32]) for section in sections]
-    return _table("UKI sections", ("name", "size", "sha256"), rows, right=(1,))
+    return facts_table("UKI sections", ("name", "size", "sha256"), rows, right=(1,))
 
 
 def _programs(programs: Iterable[ProgramFact]) -> Table:
@@ -172,23 +172,23 @@ def _programs(programs: Iterable[ProgramFact]) -> Table:
             rows.append(
                 (program.path, human_bytes(program.size), f"{state}, {signature.mark.upper()}", signature.subject)
             )
-    return _table("signatures", ("program", "size", "signature", "signer"), rows, right=(1,))
+    return facts_table("signatures", ("program", "size", "signature", "signer"), rows, right=(1,))
 
 
 def _contents(root: RootFact) -> list[Table]:
     contents = root.contents
     largest = [(entry.path, human_bytes(entry.size), human_bytes(entry.stored)) for entry in contents.largest]
-    tables = [_table("largest paths", ("path", "size", "on disk"), largest, right=(1, 2))]
+    tables = [facts_table("largest paths", ("path", "size", "on disk"), largest, right=(1, 2))]
     if contents.owners is not None:
         rows = [
             (row.owner, str(row.paths), human_bytes(row.size), human_bytes(row.stored))
             for row in contents.owners[:_OWNERS]
         ]
-        tables.append(_table("largest owners", ("owner", "paths", "size", "on disk"), rows, right=(1, 2, 3)))
+        tables.append(facts_table("largest owners", ("owner", "paths", "size", "on disk"), rows, right=(1, 2, 3)))
     return tables
 
 
-def _table(
+def facts_table(
     title: str,
     columns: Sequence[str],
     rows: Iterable[Sequence[str]],
@@ -223,7 +223,7 @@ def _plain(text: str) -> str:
     return escape("".join(char if char.isprintable() or char == "\n" else "\ufffd" for char in text))
 
 
-def _render(parts: Sequence[Table], color: bool) -> str:
+def render_tables(parts: Sequence[Table], color: bool) -> str:
     from rich.console import Console
 
     width = max(_NARROWEST, min(_WIDEST, shutil.get_terminal_size((_WIDEST, 24)).columns))

@@ -7,6 +7,7 @@ import typer
 from bedplate.cli.commands import (
     boot,
     build,
+    compare,
     demo,
     fleet,
     fleet_service,
@@ -29,6 +30,7 @@ def register(app: typer.Typer) -> None:
     app.command()(build.build)
     app.command()(boot.boot)
     app.command()(inspect.inspect)
+    app.command()(compare.compare)
     app.add_typer(verify.app, name="verify")
     app.add_typer(lock.app, name="lock")
     app.add_typer(packages.app, name="packages")
