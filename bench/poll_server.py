@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from pathlib import Path
 
 from bedplate.serve.catalog import DirectoryCatalog
 from bedplate.serve.database import Database
-from bedplate.serve.run import Listen, serve
+from bedplate.serve.run import Listen, run_loop, serve
 from bedplate.serve.service import Service
 
 
@@ -17,7 +16,7 @@ def main(directory: Path, port: int) -> None:
         service = Service(Database(f"sqlite:///{directory / 'fleet.db'}"), DirectoryCatalog(directory / "store"))
         await serve(service, Listen(port=port), ready=lambda: print("ready", flush=True))
 
-    asyncio.run(run())
+    run_loop(run())
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import socket
@@ -21,7 +20,7 @@ from bedplate.serve.catalog import DirectoryCatalog
 from bedplate.serve.client import ServiceClient
 from bedplate.serve.database import Database
 from bedplate.serve.people import People, Role
-from bedplate.serve.run import Listen, log_as_json, serve
+from bedplate.serve.run import Listen, log_as_json, run_loop, serve
 from bedplate.serve.service import Pacing, Service
 from support.serving import ONE_RING, StoreDirectory
 
@@ -97,7 +96,7 @@ def main(directory: Path, port: int, policy: str) -> None:
         await serve(service, Listen(port=port, head_seconds=2), ready=lambda: print("ready", flush=True))
 
     log_as_json()
-    asyncio.run(run())
+    run_loop(run())
 
 
 if __name__ == "__main__":

@@ -34,6 +34,8 @@ _PARTS = 10
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~^_-]{0,62}")
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _SUMS, _SIGNATURE = 1, 2
+# When a node was seen is written again after so many seconds.
+_SEEN_SECONDS = 600.0
 _KINDS = {SUMS: _SUMS, SIGNATURE: _SIGNATURE}
 
 # Reasons whose answer stays until something of the view changes (its generation) or the time the decision names.
@@ -71,15 +73,19 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+_PLAIN = (("content-type", "text/plain; charset=utf-8"),)
+
+
 class Reply:
     """An answer without a file: status, headers and body, prepared once and used many times."""
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(self, status: int, body: bytes, headers: tuple[tuple[str, str], ...] = _PLAIN) -> None:
         self.status = status
         self.body = body
-        self.headers = [("content-type", "text/plain; charset=utf-8"), ("cache-control", "no-store"), *headers]
+        # No more than is needed: each header costs every poll.
+        self.headers = [("cache-control", "no-store"), *headers]
 
 
 MALFORMED = Reply(400, b"this is not the path of a poll\n")
@@ -88,8 +94,8 @@ OTHER_MACHINE = Reply(403, b"this credential belongs to another machine\n")
 OTHER_TRACK = Reply(403, b"this node is enrolled for another track\n")
 EXPIRED = Reply(403, b"the credential has expired; renew or enrol again\n")
 NOT_FOUND = Reply(404, b"nothing of that name is offered to this node\n")
-TOO_MANY = Reply(429, b"this node asks too often\n", (("retry-after", "60"),))
-NO_LISTING = Reply(503, b"no signed listing fits what this node runs\n", (("retry-after", "300"),))
+TOO_MANY = Reply(429, b"this node asks too often\n", (*_PLAIN, ("retry-after", "60")))
+NO_LISTING = Reply(503, b"no signed listing fits what this node runs\n", (*_PLAIN, ("retry-after", "300")))
 
 
 class PollDesk:
@@ -179,7 +185,10 @@ class PollDesk:
         if version != node.version or boot != node.boot or attempt is not None:
             self._report(node, attempt, version, boot, now)
         node.seen = now
-        view.dirty[node.id] = node
+        if now - node.stored > _SEEN_SECONDS:
+            # That a node polled is written now and then; what it reported or was offered, always.
+            node.stored = now
+            view.dirty[node.id] = node
         pair = node.answer
         if pair is not None and not node.asked & kind and now - node.asked_at < self.limits.pair_seconds:
             # The other file of the listing it just got: both must be of one release, or its signature is "BAD".
@@ -198,7 +207,10 @@ class PollDesk:
         if version != node.version:
             node.version = sys.intern(version)
             node.cached = -1
-        node.boot = boot
+            node.stored = 0.0
+        if boot != node.boot:
+            node.boot = boot
+            node.stored = 0.0
         if attempt is not None:
             after = on_report(attempt, Report(version, boot), now)
             if after is not attempt:
@@ -263,7 +275,7 @@ class PollDesk:
         found = self._replies.get(id(release))
         if found is None:
             # The release is kept beside its replies, so that its identity stays its own.
-            found = (release, Reply(200, release.sums), Reply(200, release.signature))
+            found = (release, Reply(200, release.sums, ()), Reply(200, release.signature, ()))
             self._replies[id(release)] = found
         return found[1] if kind == _SUMS else found[2]
 

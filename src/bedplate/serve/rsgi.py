@@ -42,8 +42,6 @@ class Application:
 
     async def __rsgi__(self, scope: Any, proto: Any) -> None:
         """One request."""
-        if scope.proto != "http":
-            return
         path = scope.path
         if path.startswith(PREFIX):
             method = scope.method

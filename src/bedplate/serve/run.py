@@ -9,11 +9,12 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import uvloop
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -33,7 +34,7 @@ _HEAD_BYTES = 16 * 1024
 # Polls come in crowds after an outage; what does not fit waits in the kernel.
 _BACKLOG = 8192
 # At most this long one thread of the interpreter keeps a poll waiting (seconds).
-_SWITCH = 0.001
+_SWITCH = 0.0001
 # Few objects of the service form cycles; collecting more rarely keeps pauses off the polls.
 _COLLECT = (50_000, 20, 100)
 
@@ -76,6 +77,11 @@ def log_as_json(level: int = logging.INFO) -> None:
         logger.handlers = [handler]
         logger.setLevel(level if name == "bedplate" else logging.WARNING)
         logger.propagate = False
+
+
+def run_loop(main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main`` on the event loop the service is measured with."""
+    uvloop.run(main)
 
 
 async def serve(

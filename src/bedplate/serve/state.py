@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import TypeAdapter
-from sqlalchemy import Connection, Row, Table, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, Table, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from bedplate.fleet.observing import Attempt, Stage
+from bedplate.fleet.observing import Attempt
 from bedplate.fleet.policy import DEFAULT_POLICY, Policy, parse_policy
 from bedplate.fleet.values import Method, Rollout
 from bedplate.serve.database import Database
@@ -27,8 +27,6 @@ _ATTEMPT = TypeAdapter(Attempt)
 # Rows per transaction of the writer: short transactions let commands in between.
 BATCH = 1000
 _NODES = cast(Table, NodeRow.__table__)
-_EVENTS = cast(Table, NodeEvent.__table__)
-_MUTABLE = ("version", "boot", "seen", "attempt", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +131,7 @@ def _apply_node(view: FleetView, row: Row[Any]) -> None:
 
 
 def _take_report(node: NodeState, row: Row[Any]) -> None:
-    node.version, node.boot, node.seen = row.version, row.boot, row.seen
+    node.version, node.boot, node.seen, node.stored = row.version, row.boot, row.seen, row.seen
     node.attempt = _ATTEMPT.validate_python(row.attempt) if row.attempt else None
     node.failed = frozenset(row.failed)
 
@@ -190,28 +188,34 @@ def write_batch(database: Database, batch: Batch) -> int:
         for node, claim in batch.claims:
             _store_claim(connection, {**node_row(node), "claim": claim}, change)
         if reports:
+            # Straight to the driver: thousands of rows a second must not keep the interpreter from polls.
+            mark = "?" if connection.dialect.name == "sqlite" else "%s"
+            as_json = "" if connection.dialect.name == "sqlite" else "::json"
             statement = (
-                update(_NODES)
-                .where(NodeRow.id == bindparam("b_id"), NodeRow.digest == bindparam("b_digest"))
-                .values({name: bindparam(name) for name in _MUTABLE} | {"change": change})
+                f"UPDATE node SET version = {mark}, boot = {mark}, seen = {mark}, attempt = {mark}{as_json},"
+                f" failed = {mark}{as_json}, change = {change:d} WHERE id = {mark} AND digest = {mark}"
             )
-            connection.execute(statement, reports)
+            connection.exec_driver_sql(statement, reports)
         if batch.events:
-            connection.execute(insert(_EVENTS), [asdict(one) for one in batch.events])
+            mark = "?" if connection.dialect.name == "sqlite" else "%s"
+            connection.exec_driver_sql(
+                f"INSERT INTO node_event (node, at, stage, version, sentence) VALUES ({', '.join([mark] * 5)})",
+                [(one.node, one.at, one.stage, one.version, one.sentence) for one in batch.events],
+            )
     return change
 
 
-def _report(node: NodeState) -> dict[str, Any]:
+def _report(node: NodeState) -> tuple[Any, ...]:
     attempt = node.attempt
-    return {
-        "b_id": node.id,
-        "b_digest": node.digest,
-        "version": node.version,
-        "boot": node.boot,
-        "seen": node.seen,
-        "attempt": None if attempt is None else attempt_json(attempt),
-        "failed": sorted(node.failed),
-    }
+    return (
+        node.version,
+        node.boot,
+        node.seen,
+        "null" if attempt is None else json.dumps(attempt_json(attempt)),
+        json.dumps(sorted(node.failed)) if node.failed else "[]",
+        node.id,
+        node.digest,
+    )
 
 
 def _store_claim(connection: Connection, row: Mapping[str, Any], change: int) -> None:
@@ -255,7 +259,7 @@ def attempt_json(attempt: Attempt) -> dict[str, Any]:
     """An attempt as JSON values."""
     return {
         "version": attempt.version,
-        "stage": Stage(attempt.stage).value,
+        "stage": attempt.stage.value,
         "since": attempt.since,
         "offered": attempt.offered,
         "boot": attempt.boot,

@@ -45,6 +45,7 @@ class NodeState:
         "revoked",
         "ring",
         "seen",
+        "stored",
         "track",
         "version",
         "window",
@@ -58,6 +59,8 @@ class NodeState:
         self.version = ""
         self.boot = ""
         self.seen = 0.0
+        # The value of ``seen`` that was last put into the queue to be written.
+        self.stored = 0.0
         self.enrolled = 0.0
         self.expires = 0.0
         self.revoked = 0.0

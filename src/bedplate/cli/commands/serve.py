@@ -52,13 +52,11 @@ def serve(
     """Run the update service until it is told to stop. Example: bedplate serve --listen 0.0.0.0:8080"""
     if context.invoked_subcommand is not None:
         return
-    import asyncio
-
     from bedplate.fleet.policy import parse_policy
     from bedplate.flows.release_store import reader, release_place
     from bedplate.model.errors import BadInput
     from bedplate.serve.pages.site import routes
-    from bedplate.serve.run import Listen, log_as_json
+    from bedplate.serve.run import Listen, log_as_json, run_loop
     from bedplate.serve.run import serve as run
     from bedplate.serve.service import Service
     from bedplate.serve.store_catalog import StoreCatalog
@@ -75,7 +73,7 @@ def serve(
         service = Service(_database(workspace, database), catalog, policy=wanted)
         await run(service, Listen(address.strip("[]"), int(port), tls_cert, tls_key), extra=routes())
 
-    asyncio.run(main())
+    run_loop(main())
 
 
 @app.command()
