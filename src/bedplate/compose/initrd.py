@@ -29,6 +29,8 @@ _BUSYBOX = "/usr/bin/busybox"
 _FINDFS = "/usr/sbin/findfs"
 # How a root is opened -> the programs that takes.
 OPENERS: Mapping[str, tuple[str, ...]] = {"verity": ("/usr/sbin/dmsetup", _FINDFS), "plain": (_FINDFS,)}
+# A writable root can be patched, and the patch can be taken back from here.
+_SCRIPTS: Mapping[str, tuple[str, ...]] = {"verity": ("root_verity.sh",), "plain": ("root_plain.sh", "root_patch.sh")}
 _LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 _LOADER = "/usr/lib64/ld-linux-x86-64.so.2"
 # Buses whose devices the script can see before it loads anything.
@@ -50,7 +52,7 @@ def script(opener: str) -> dict[str, bytes]:
     folder = resources.files("bedplate.compose")
     return {
         "init": folder.joinpath("init.sh").read_bytes(),
-        "root.sh": folder.joinpath(f"root_{opener}.sh").read_bytes(),
+        "root.sh": b"\n".join(folder.joinpath(name).read_bytes() for name in _SCRIPTS[opener]),
     }
 
 

@@ -27,4 +27,10 @@ open_root() {
 		usleep 200000
 	done
 	$bb mount -t "$root_type" -o ro "$root_device" /root || fail "cannot mount $root_device as $root_type"
+	if [ -e /root/var/lib/bedplate-patch/current/complete ]; then
+		if $bb mount -o remount,rw /root; then
+			patch_check /root
+			$bb mount -o remount,ro /root
+		fi
+	fi
 }

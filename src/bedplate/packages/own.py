@@ -141,6 +141,8 @@ def _content(path: str, file: OwnFile, package: OwnPackage, context: OwnContext)
                 remedy="create it: bedplate keys create",
             )
         return context.keys[file.key]
+    if file.verbatim:
+        return file.content.encode()
     return _fill(file.content.lstrip("\n"), package, context.distro).encode()
 
 

@@ -23,6 +23,7 @@ class OwnFile(Definition):
     make: Literal["", "sysusers", "key", "alternatives"] = ""
     key: str = Field(default="", description='Role of the public key, for `make = "key"`')
     mode: Mode = Mode(mode="0644")
+    verbatim: bool = Field(default=False, description="`@NAME@` and the like in the content stay as they are")
     config: bool = Field(default=False, description="An administrator may change it: kept on upgrade")
 
 
@@ -57,4 +58,7 @@ class OwnPackage(Definition):
     directories: dict[str, Mode] = Field(default={}, description="Path -> mode and owner")
     links: dict[str, str] = Field(default={}, description="Symbolic links: path -> target")
     files: dict[str, OwnFile] = {}
+    trees: dict[str, str] = Field(
+        default={}, description="Directory of the image -> directory below `distro/` whose text files go there"
+    )
     triggers: list[OwnTrigger] = []

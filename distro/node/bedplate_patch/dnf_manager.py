@@ -1,0 +1,124 @@
+"""The package manager of the system: dnf's own library, with its configuration, keys, plug-ins and history."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import dnf
+import dnf.exceptions
+import dnf.rpm
+import hawkey
+import rpm
+
+from bedplate_patch.door import run
+from bedplate_patch.errors import NotStarted, PatchError
+from bedplate_patch.transaction import Change, Plan, Request
+
+
+class DnfManager:
+    """dnf 4's API."""
+
+    def __init__(self) -> None:
+        os.environ["BEDPLATE_PATCH"] = "1"
+        self._base = dnf.Base()
+
+    def plan(self, request: Request) -> Plan:
+        base = self._base
+        try:
+            base.conf.read()
+            base.conf.substitutions.update_from_etc(base.conf.installroot, varsdir=base.conf.varsdir)
+            base.conf.substitutions["releasever"] = dnf.rpm.detect_releasever(base.conf.installroot)
+            base.conf.excludepkgs = [*base.conf.excludepkgs, *request.exclude]
+            base.conf.assumeyes = True
+            base.init_plugins()
+            base.pre_configure_plugins()
+            base.read_all_repos()
+            for repository in base.repos.iter_enabled():
+                # What is decided on must be what the repository says now.
+                repository._repo.expire()
+                repository.load_metadata_other = False
+            base.configure_plugins()
+            base.fill_sack()
+            if request.scope == "security":
+                base.add_security_filters("gte", types=["security"])
+            if request.only:
+                for name in request.only:
+                    base.upgrade(name)
+            else:
+                base.upgrade_all()
+            base.resolve()
+        except (dnf.exceptions.Error, OSError, RuntimeError) as error:
+            raise NotStarted(
+                f"the packages cannot be resolved: {_text(error)}", remedy="try: dnf check-update"
+            ) from error
+        return self._describe()
+
+    def _describe(self) -> Plan:
+        transaction = self._base.transaction
+        coming, going = list(transaction.install_set), list(transaction.remove_set)
+        old = {(one.name, one.arch): one for one in going}
+        changes, upgraded = [], set()
+        for package in sorted(coming, key=str):
+            before = old.get((package.name, package.arch))
+            action = "install"
+            if before is not None:
+                upgraded.add((package.name, package.arch))
+                action = "upgrade" if package.evr_gt(before) else "downgrade" if package.evr_lt(before) else "reinstall"
+            advisories = tuple(sorted({one.id for one in package.get_advisories(hawkey.EQ)}))
+            previous = before.evr if before is not None else ""
+            changes.append(Change(package.name, package.arch, action, previous, package.evr, advisories))
+        changes += [
+            Change(one.name, one.arch, "remove", one.evr) for key, one in sorted(old.items()) if key not in upgraded
+        ]
+        return Plan(
+            tuple(changes),
+            sum(one.downloadsize for one in coming),
+            sum(one.installsize for one in coming),
+            frozenset(path for one in going for path in one.files),
+            frozenset(path for one in coming for path in one.files),
+        )
+
+    def fetch(self) -> None:
+        base = self._base
+        packages = list(base.transaction.install_set)
+        try:
+            base.download_packages(packages)
+            for package in packages:
+                result, message = base.package_signature_check(package)
+                if result == 1:
+                    # The key is the distribution's own, on the disk, named by the repository's file.
+                    base.package_import_key(package, fullaskcb=lambda **_: True)
+                    result, message = base.package_signature_check(package)
+                if result != 0:
+                    raise NotStarted(f"{package}: {message}", remedy="do not trust this repository; tell who runs it")
+        except (dnf.exceptions.Error, ValueError) as error:
+            raise NotStarted(f"the packages cannot be had: {_text(error)}") from error
+
+    def commit(self) -> None:
+        try:
+            self._base.do_transaction()
+        except (dnf.exceptions.Error, rpm.error, OSError, RuntimeError, ValueError) as error:
+            raise PatchError(f"the transaction failed: {_text(error)}") from error
+
+    def close(self) -> None:
+        self._base.close()
+
+    def verify(self, names: Sequence[str]) -> list[str]:
+        if not names:
+            return []
+        wanted = sorted(set(names))
+        if _disagreements(wanted):
+            # Modes and owners that something changed in place.
+            run(["rpm", "--restore", *wanted], seconds=600)
+        return _disagreements(wanted)
+
+
+def _disagreements(names: Sequence[str]) -> list[str]:
+    lines = run(["rpm", "-V", "--nodeps", *names], seconds=600).text.splitlines()
+    # The second column says what kind of file it is: configuration and ghosts may differ.
+    return [line for line in lines if line.strip() and line[9:13].strip() not in ("c", "g")]
+
+
+def _text(error: BaseException) -> str:
+    return " ".join(str(error).split())

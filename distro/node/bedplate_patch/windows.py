@@ -1,0 +1,1 @@
+../../../src/bedplate/fleet/windows.py
