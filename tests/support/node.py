@@ -34,7 +34,11 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 def variant(workspace: Workspace, place: Path, version: str, files: Mapping[str, bytes] | None = None) -> BuildResult:
     """The container host as ``version``, with further owned files (path in the image -> content)."""
     distro = place / f"distro-{version}"
-    shutil.copytree(workspace.distro, distro, symlinks=True)
+    # Links among the owned files are the image's own; others lead out of the definition.
+    shutil.copytree(
+        workspace.distro, distro, ignore=lambda folder, _: ["files"] if folder == str(workspace.distro) else []
+    )
+    shutil.copytree(workspace.distro / "files", distro / "files", symlinks=True)
     for path, data in (files or {}).items():
         target = distro / "files/update" / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)
