@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from alembic import command
 from alembic.config import Config
@@ -111,11 +113,12 @@ class Database:
 
 class Leadership:
     """The right to move roll-outs on, of which there is one per database: an advisory lock of PostgreSQL, which ends
-    with its connection. SQLite has one instance, which always leads."""
+    with its connection, or a lock on a file beside an SQLite database, which ends with its process."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Connection | None = None
+        self._file: IO[bytes] | None = None
 
     def hold(self) -> bool:
         """Whether this instance leads; takes the lock when it is free.
@@ -124,7 +127,7 @@ class Leadership:
             DatabaseGone: it cannot be reached; the lead is lost.
         """
         if not self._database.shared:
-            return True
+            return self._hold_file()
         try:
             with _explained():
                 if self._connection is None:
@@ -140,10 +143,32 @@ class Leadership:
             self.release()
             raise
 
+    def _hold_file(self) -> bool:
+        if self._file is not None:
+            return True
+        path = Path(f"{self._database.engine.url.database}.leader")
+        try:
+            stream = path.open("ab")
+        except OSError as error:
+            raise DatabaseGone(f"cannot lock ({error.strerror})", where=str(path)) from error
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            stream.close()
+            return False
+        self._file = stream
+        return True
+
     def release(self) -> None:
         """Let another instance lead."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
         connection, self._connection = self._connection, None
         if connection is not None:
+            # By word first, so that the next leader need not wait until the server sees the connection end.
+            with contextlib.suppress(DBAPIError):
+                connection.execute(text("SELECT pg_advisory_unlock_all()"))
             # The lock belongs to the session: the connection must really end, not go back to the pool.
             connection.invalidate()
             connection.close()

@@ -203,3 +203,20 @@ def test_roles(tmp_path: Path) -> None:
         assert (await b.call("GET", "/api/v1/me", role=Role.VIEWER)).status_code == 401
 
     run(tmp_path, story)
+
+
+def test_two_instances_on_one_file_have_one_leader(tmp_path: Path) -> None:
+    async def play() -> None:
+        async with bench(tmp_path) as one, running(tmp_path, one.store, clock=one.clock) as two:
+            await one.service.tick()
+            await two.service.tick()
+            assert (one.service.leading, two.service.leading) == (True, False)
+            node = await one.enrol(1)
+            await two.service.sync()
+            node.bench = two
+            assert node.poll()
+            one.service.leadership.release()
+            await two.service.tick()
+            assert two.service.leading
+
+    asyncio.run(play())
