@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.emulator.options import Acceleration, Accelerator, DiskForm, MachineOptions
+from bedplate.emulator.options import Acceleration, Accelerator, DiskForm, Drive, MachineOptions
 
 REPORT_PORT = "bedplate.report"
 
@@ -114,10 +114,14 @@ def _disks(options: MachineOptions, places: Places) -> list[str]:
     for number, drive in enumerate(options.drives):
         arguments += [
             "-drive",
-            f"if=none,id=extra{number},format={drive.format},readonly=on,file={escape(drive.path)}",
+            f"if=none,id=extra{number},format={drive.format},{_access(drive)},file={escape(drive.path)}",
             *("-device", f"virtio-blk-pci,drive=extra{number},serial={escape(drive.serial)}"),
         ]
     return arguments
+
+
+def _access(drive: Drive) -> str:
+    return "readonly=on" if drive.read_only else "cache=unsafe,discard=unmap"
 
 
 def _network(options: MachineOptions) -> list[str]:

@@ -38,11 +38,13 @@ class Accelerator:
 
 @dataclass(frozen=True, slots=True)
 class Drive:
-    """A further disk. ``serial`` (20 characters at most) names it in the guest; the file is never written to."""
+    """A further disk. ``serial`` (20 characters at most) names it in the guest; the file is never written to unless
+    ``read_only`` is False."""
 
     path: Path
     serial: str
     format: str = "raw"
+    read_only: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from bedplate.compose.build import DISK
-from bedplate.compose.formats.base import Format, FormatJob, Origin
+from bedplate.compose.formats.base import Format, FormatJob, InstallerFile, Origin
 from bedplate.compose.formats.kinds import FORMATS, chosen_formats
+from bedplate.compose.owned import load_set
 from bedplate.compose.result import (
     Artefact,
     BuildResult,
@@ -27,9 +28,12 @@ from bedplate.compose.result import (
     write_result_beside,
 )
 from bedplate.compose.stages.identity import OS_RELEASE, PACKAGES
+from bedplate.compose.uki import sign_efi
+from bedplate.flows.definition import read_definition
 from bedplate.flows.filesystems import open_root
 from bedplate.flows.finished import BuildOutcome
 from bedplate.flows.images import LOCK_NAME
+from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock
 from bedplate.flows.tools import prepare_tools
 from bedplate.flows.workspace import Workspace
@@ -40,6 +44,7 @@ from bedplate.toolchain.run import Toolbox
 from bedplate.verify.differences import PartResult, part_result
 from bedplate.verify.inspection import parse_os_release
 
+INSTALLER = "installer"
 _MAX_TEXT = 1 << 20
 
 
@@ -70,7 +75,7 @@ def add_formats(
         build = read_result(built.directory) or built.build
         todo = [one for one in wanted if build.formats.get(one.name) != _key(build, one) or not _there(build, one)]
         if any(one.file != DISK for one in todo):
-            job = format_job(build, built.directory, prepare_tools(workspace, "tools", relock), workspace.jobs)
+            job = format_job(workspace, build, built.directory, prepare_tools(workspace, "tools", relock))
         for one in todo:
             started = time.monotonic()
             with workspace.progress.task(f"format {one.name}"):
@@ -132,7 +137,7 @@ def _alone(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def format_job(build: BuildResult, directory: Path, toolbox: Toolbox, jobs: int) -> FormatJob:
+def format_job(workspace: Workspace, build: BuildResult, directory: Path, toolbox: Toolbox) -> FormatJob:
     """What the forms of a finished build are made from."""
     disk = directory / DISK
     labels = {}
@@ -147,7 +152,26 @@ def format_job(build: BuildResult, directory: Path, toolbox: Toolbox, jobs: int)
     facts = {**labels, "packages": PACKAGES, "lock": file_digest(lock) if lock.is_file() else ""}
     name = labels.get("IMAGE_ID") or build.track
     epoch = int(labels.get("SOURCE_DATE_EPOCH") or toolbox.epoch)
-    return FormatJob(name, build.version, epoch, disk, partial(open_root, disk), facts, toolbox, jobs)
+    keys = key_store(workspace, read_definition(workspace))
+    private, certificate = keys.boot_key_paths()
+
+    def sign(source: Path, target: Path) -> None:
+        sign_efi(toolbox, source, private, certificate, target)
+
+    return FormatJob(
+        name, build.version, epoch, disk, partial(open_root, disk), facts, toolbox, workspace.jobs, sign,
+        _installer(workspace),
+    )  # fmt: skip
+
+
+def _installer(workspace: Workspace) -> dict[str, InstallerFile]:
+    """The installer's files: an owned set of the definition that no track names."""
+    owned = load_set(workspace.distro / "files", INSTALLER)
+    return {
+        file.path: InstallerFile(owned.sources[file.path], file.mode)
+        for file in owned.files
+        if file.path in owned.sources and "__pycache__" not in file.path
+    }
 
 
 def compare_formats(
@@ -167,7 +191,7 @@ def compare_formats(
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bedplate-", dir=again.parent)))
         for form in forms:
             own = form.origin is Origin.DISK
-            job = format_job(first, disk.parent, toolbox, workspace.jobs)
+            job = format_job(workspace, first, disk.parent, toolbox)
             if not own:
                 job = replace(job, disk=again, root=partial(open_root, again))
             with made_format(form, job, folder) as made:

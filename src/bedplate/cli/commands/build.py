@@ -12,7 +12,7 @@ from bedplate.cli.render import build_json, image_text
 from bedplate.cli.state import STATE
 
 # The registry itself is heavy to load; a test holds these to it.
-FORMAT_NAMES = ("raw", "qcow2", "vhd", "oci", "wsl")
+FORMAT_NAMES = ("raw", "qcow2", "vhd", "oci", "wsl", "installer")
 
 
 def build(

@@ -20,13 +20,22 @@ class Origin(Enum):
     ROOT = "root"
 
 
+@dataclass(frozen=True, slots=True)
+class InstallerFile:
+    """A file of the installer: where it lies on this machine, and its permission bits."""
+
+    source: Path
+    mode: int
+
+
 @dataclass(frozen=True)
 class FormatJob:
     """A finished image to give another form.
 
     ``name`` is the distribution's and the track's (``bedplate-server``), ``epoch`` seconds since 1970. ``disk`` is the
     raw disk image; ``root`` opens its root file system. ``labels`` are facts by name that a form may carry
-    (``os-release`` fields, the lock's digest).
+    (``os-release`` fields, the lock's digest). ``sign_efi`` signs an EFI program (unsigned, signed); ``installer`` are
+    the installer's files by their path in the image.
     """
 
     name: str
@@ -37,6 +46,8 @@ class FormatJob:
     labels: Mapping[str, str]
     toolbox: Toolbox
     jobs: int
+    sign_efi: Callable[[Path, Path], None]
+    installer: Mapping[str, InstallerFile]
 
 
 class Format(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from bedplate.compose.formats.base import Format
+from bedplate.compose.formats.installer import Installer
 from bedplate.compose.formats.oci import Oci
 from bedplate.compose.formats.qcow2 import Qcow2
 from bedplate.compose.formats.raw import Raw
@@ -12,7 +13,7 @@ from bedplate.compose.formats.vhd import Vhd
 from bedplate.compose.formats.wsl import Wsl
 from bedplate.model.errors import BadInput
 
-_ALL: tuple[Format, ...] = (Raw(), Qcow2(), Vhd(), Oci(), Wsl())
+_ALL: tuple[Format, ...] = (Raw(), Qcow2(), Vhd(), Oci(), Wsl(), Installer())
 FORMATS: Mapping[str, Format] = {one.name: one for one in _ALL}
 
 
