@@ -9,9 +9,10 @@ from bedplate.compose.erofs.compare import compare_images
 from bedplate.compose.erofs.format import BLOCK
 from bedplate.compose.gpt import Partition
 from bedplate.compose.verity import VeritySuperblock
-from bedplate.flows.disks import OpenDisk, compare_bytes
+from bedplate.flows.disks import OpenDisk, compare_bytes, is_ext4
 from bedplate.model.digest import sha256
 from bedplate.model.errors import BadInput
+from bedplate.model.filesystem import FileSystem
 from bedplate.model.pe import PeFile, parse_pe
 from bedplate.verify.cpio import members, unpack_initrd
 from bedplate.verify.differences import (
@@ -25,6 +26,7 @@ from bedplate.verify.differences import (
     part_result,
     section_properties,
 )
+from bedplate.verify.ext4 import Ext4Image
 from bedplate.verify.fat import FatFile
 
 _PIECE = 1 << 20
@@ -34,7 +36,7 @@ _SIGNED_NOTE = "signatures hold the time of signing and are left out"
 
 
 def compare_disks(first: OpenDisk, second: OpenDisk) -> list[PartResult]:
-    """Root, verity, initrd, UKI and boot loader without signatures, the ESP's files, and the disk.
+    """Root, verity data if there is any, initrd, UKI and boot loader without signatures, the ESP's files, and the disk.
 
     Raises:
         BadInput: a part of one of them is lacking or damaged.
@@ -42,7 +44,7 @@ def compare_disks(first: OpenDisk, second: OpenDisk) -> list[PartResult]:
     ukis = _uki(first), _uki(second)
     return [
         _root(first, second),
-        _verity(first, second),
+        *_verity(first, second),
         _initrd(*ukis),
         _program("uki", *ukis),
         _program("loader", _loader(first), _loader(second)),
@@ -53,6 +55,39 @@ def compare_disks(first: OpenDisk, second: OpenDisk) -> list[PartResult]:
 
 def _root(first: OpenDisk, second: OpenDisk) -> PartResult:
     parts = _required(first, first.root(), "root"), _required(second, second.root(), "root")
+    if not all(is_ext4(disk.path, part.start) for disk, part in zip((first, second), parts, strict=True)):
+        return _erofs_root(first, second, parts)
+    with (
+        Ext4Image(first.path, parts[0].start, parts[0].size) as one,
+        Ext4Image(second.path, parts[1].start, parts[1].size) as two,
+    ):
+        digests = _digest(first, parts[0], one.total_bytes), _digest(second, parts[1], two.total_bytes)
+        if digests[0] == digests[1]:
+            return part_result("root", *digests)
+        found = compare_properties(_file_properties(one), _file_properties(two))
+    note = "" if found else "every path is the same: the bytes differ in how the file system is laid out"
+    return part_result("root", *digests, found, note)
+
+
+def _file_properties(system: FileSystem) -> dict[str, dict[str, str]]:
+    result = {}
+    for node in system.walk():
+        row = {
+            "mode": f"{node.mode:o}",
+            "owner": f"{node.uid}:{node.gid}",
+            "mtime": str(node.mtime),
+            "attributes": ", ".join(f"{name}={value.hex()}" for name, value in system.xattrs(node)),
+        }
+        if not node.is_directory:
+            digest = hashlib.sha256()
+            for piece in system.stream(node):
+                digest.update(piece)
+            row |= {"size": str(node.size), "content": digest.hexdigest()}
+        result[node.path] = row
+    return result
+
+
+def _erofs_root(first: OpenDisk, second: OpenDisk, parts: tuple[Partition, Partition]) -> PartResult:
     with first.erofs(parts[0]) as one, second.erofs(parts[1]) as two:
         sizes = one.superblock.blocks * BLOCK, two.superblock.blocks * BLOCK
         digests = _digest(first, parts[0], sizes[0]), _digest(second, parts[1], sizes[1])
@@ -66,7 +101,12 @@ def _root(first: OpenDisk, second: OpenDisk) -> PartResult:
     return part_result("root", *digests, found, note)
 
 
-def _verity(first: OpenDisk, second: OpenDisk) -> PartResult:
+def _verity(first: OpenDisk, second: OpenDisk) -> list[PartResult]:
+    """Nothing to compare where neither disk has a verified root."""
+    return [_hash_trees(first, second)] if first.verity() or second.verity() else []
+
+
+def _hash_trees(first: OpenDisk, second: OpenDisk) -> PartResult:
     data = [_hash_data(disk) for disk in (first, second)]
     if data[0] == data[1]:
         return part_result("verity", sha256(data[0]), sha256(data[1]))
