@@ -76,8 +76,9 @@ class Release:
     ``created`` and ``expires`` are seconds since the epoch; nobody is offered a release after ``expires``.
     ``replaces`` is the version that came before it, empty for the first. ``floor`` is the lowest version from which a
     node may go to this one directly; an older node goes to a release at the floor first. Empty: any.
-    ``root_hash`` is empty where the root is not verified (a writable one). ``pcr11`` maps phase paths to the expected hex values of PCR 11, ``signers`` roles (boot, pcr, update, packages) to
-    the keys that vouch for the parts. ``build`` is the identity of the build, ``lock_sha256`` of its lock.
+    ``root_hash`` is empty where the root is not verified (a writable one). ``pcr11`` maps phase paths to the expected
+    hex values of PCR 11, ``signers`` roles (boot, pcr, update, packages) to the keys that vouch for the parts.
+    ``build`` is the identity of the build, ``lock_sha256`` of its lock.
     """
 
     track: str
