@@ -78,7 +78,7 @@ def test_killed_in_the_middle_of_a_rollout_it_goes_on(served: Running) -> None:
     assert served.client.call("GET", f"/api/v1/nodes/{node['machine']}")["node"]["stage"] == "rebooting"
     served.poll(node, "SHA256SUMS", version="1.1.0")
     assert served.client.call("GET", f"/api/v1/nodes/{node['machine']}")["node"]["stage"] == "healthy"
-    served.client.call("POST", f"/api/v1/rollouts/{rollout['id']}/abort", {"revision": _revision(served, rollout)})
+    until(lambda: _aborted(served, rollout), "never aborted")
     with pytest.raises(Conflict, match="changed since"):
         served.client.call("POST", f"/api/v1/rollouts/{rollout['id']}/pause", {"revision": rollout["revision"]})
 
@@ -87,6 +87,15 @@ def _stored(served: Running, machine: str) -> str:
     """What the database holds of a node's update: the API also shows what is not written yet."""
     with contextlib.closing(sqlite3.connect(served.directory / "fleet.db")) as connection:
         return str(connection.execute("SELECT attempt FROM node WHERE id = ?", (machine,)).fetchone())
+
+
+def _aborted(served: Running, rollout: dict[str, Any]) -> bool:
+    """Abort, unless the roll-out moved on between looking and pressing: then look again."""
+    try:
+        served.client.call("POST", f"/api/v1/rollouts/{rollout['id']}/abort", {"revision": _revision(served, rollout)})
+    except Conflict:
+        return False
+    return True
 
 
 def _revision(served: Running, rollout: dict[str, Any]) -> int:
