@@ -58,3 +58,9 @@ def _text(path: Path) -> str:
         return path.read_text()
     except UnicodeDecodeError as error:
         raise BadInput("not UTF-8 text", where=str(path), remedy="save the file as UTF-8") from error
+    except FileNotFoundError as error:
+        raise BadInput(
+            "a link to a file that is not there",
+            where=str(path),
+            remedy="copy the definition with what its links lead to: cp -rL",
+        ) from error

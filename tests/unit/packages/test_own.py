@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.flows.definition import read_definition
+from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import Ids, Mode, User
 from bedplate.model.definition.load import DefinitionSet, load_definition
@@ -115,3 +117,15 @@ def test_triggers_and_config_files(tmp_path: Path) -> None:
 def test_mistakes_are_named(tmp_path: Path, fields: dict[str, object], reason: str) -> None:
     with pytest.raises(BadInput, match=reason):
         own.build(_package(**fields), _CONTEXT, tmp_path)
+
+
+def test_a_tree_of_the_definition_becomes_files_of_its_package(tmp_path: Path) -> None:
+    workspace = Workspace.from_environment({"HOME": str(tmp_path)}, distro=_DISTRO_DIRECTORY)
+    definition = read_definition(workspace)
+    context = own.OwnContext(definition.distro, definition.ids, {})
+    package = RpmPackage.open(own.build(definition.own["bedplate-patch"], context, tmp_path / "rpms").path)
+    contents = {entry.path: data for entry, data in package.read(lambda _path: True)}
+    place = "/usr/lib/python3/dist-packages/bedplate_patch"
+    assert contents[f"{place}/saved.py"] == (_DISTRO_DIRECTORY / "node/bedplate_patch/saved.py").read_bytes()
+    # What a link leads to, not the link.
+    assert b"class Window" in contents[f"{place}/windows.py"]
