@@ -238,7 +238,10 @@ def test_a_medium_without_an_image(installer: ModuleType, data: bytes, tmp_path:
 
 def test_what_the_first_boot_finds(installer: ModuleType, tmp_path: Path) -> None:
     text = GOOD + '[network]\naddresses = ["192.0.2.5/24"]\ngateway = "192.0.2.1"\n[swap]\nenabled = false\n'
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc/fstab").write_text("# disks\nPARTLABEL=root / ext4 ro 0 1\nPARTLABEL=swap none swap nofail 0 0\n")
     installer.settling.write_files(installer.answers.parse(text), tmp_path)
+    assert (tmp_path / "etc/fstab").read_text() == "# disks\nPARTLABEL=root / ext4 ro 0 1\n"
     seed = tmp_path / "var/lib/cloud/seed/nocloud"
     user = (seed / "user-data").read_text()
     assert user.startswith("#cloud-config\n")

@@ -83,3 +83,8 @@ def write_files(answers: Answers, root: Path) -> None:
     if answers.swap_mib == 0:
         (root / "etc/repart.d").mkdir(parents=True, exist_ok=True)
         (root / "etc/repart.d/60-swap.conf").symlink_to("/dev/null")
+        # A boot would wait for the partition that is never made.
+        table = root / "etc/fstab"
+        if table.is_file():
+            lines = table.read_text().splitlines(keepends=True)
+            table.write_text("".join(line for line in lines if line.startswith("#") or line.split()[2:3] != ["swap"]))
