@@ -43,12 +43,15 @@ class DnfManager:
             base.conf.substitutions["releasever"] = dnf.rpm.detect_releasever(base.conf.installroot)
             base.conf.excludepkgs = [*base.conf.excludepkgs, *request.exclude]
             base.conf.assumeyes = True
-            base.init_plugins()
+            # Ours: others expect a command line.
+            base.init_plugins(("*",), ("bedplate*",))
             base.pre_configure_plugins()
             base.read_all_repos()
             for repository in base.repos.iter_enabled():
                 # What is decided on must be what the repository says now.
                 repository._repo.expire()
+                # A repository that cannot be read or verified must not pass for one without updates.
+                repository.skip_if_unavailable = False
                 repository._set_key_import(_LocalKeys())
                 repository.load_metadata_other = False
             base.configure_plugins()
