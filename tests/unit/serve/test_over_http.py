@@ -116,17 +116,24 @@ def test_stopped_gracefully_everything_is_written(served: Running) -> None:
 
 def test_an_oversized_head_or_body_is_refused(served: Running) -> None:
     def raw(content: bytes) -> bytes:
+        # A server that has refused may hang up while the rest is still on its way to it: the reset is the answer then.
         with socket.create_connection(("127.0.0.1", served.port), timeout=30) as one:
-            one.sendall(content)
-            return one.recv(4096)
+            try:
+                one.sendall(content)
+                return one.recv(4096)
+            except (ConnectionResetError, BrokenPipeError):
+                return b""
 
     assert raw(b"GET /v1/poll/ HTTP/1.1\r\nHost: a\r\nX: " + b"a" * 60_000 + b"\r\n\r\n")[:12] in (
         b"HTTP/1.1 431",
         b"HTTP/1.1 400",
+        b"",
     )
     head = f"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: {10**9}\r\n\r\n".encode()
     assert raw(head).startswith(b"HTTP/1.1 413")
-    assert served.http.post("/v1/enroll", content=b"x" * 300_000).status_code == 413
+    whole = b"POST /v1/enroll HTTP/1.1\r\nHost: a\r\nContent-Length: 300000\r\n\r\n" + b"x" * 300_000
+    assert raw(whole)[:12] in (b"HTTP/1.1 413", b"")
+    assert served.http.get("/healthz").status_code == 200
     assert raw(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100)[:9] in (b"HTTP/1.1 ", b"")
     assert served.http.post("/v1/poll/a").status_code == 405
 
