@@ -17,6 +17,7 @@ from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.definition.sets import PackageGroup, PackageSet, parse_set
 from bedplate.model.errors import BadInput, Finding
 from bedplate.model.package import Candidate
+from bedplate.packages.collisions import collisions
 from bedplate.packages.comps import comps
 from bedplate.packages.gate import check_import
 from bedplate.packages.importer import ExecutorFactory, ImportedPackage
@@ -138,7 +139,8 @@ def import_set(
     """Import a set with all it requires into the repository.
 
     Raises:
-        BadInput: a script is not accounted for, or a finished package requires what none of them provides.
+        BadInput: a script is not accounted for, a finished package requires what none of them provides, or two of them
+            disagree about a path.
     """
     definition = read_definition(workspace)
     converted = convert_set(workspace, definition, wanted, where, executor_factory)
@@ -151,8 +153,8 @@ def import_set(
     finished += own_finished(
         workspace, definition, [one.nevra.name for one in resolved.packages if one.location is None]
     )
-    with workspace.progress.task("check that all requirements are met"):
-        _require_closed(finished, where)
+    with workspace.progress.task("check that the packages fit together"):
+        _require_whole(finished, where)
     groups = comps(wanted.groups, {one.nevra.name for one in finished})
     extra = {"group": groups} if set(wanted.groups) != {"named"} else {}
     return publish(workspace, definition, finished, comment=wanted.title, extra=extra)
@@ -164,18 +166,18 @@ def set_ledger(workspace: Workspace, name: str) -> Ledger:
     return convert_set(workspace, read_definition(workspace), wanted, where).ledger
 
 
-def _require_closed(finished: Sequence[Finished], where: str) -> None:
-    """What a finished package requires by name must be provided by name: also what only its files ask for."""
+def _require_whole(finished: Sequence[Finished], where: str) -> None:
+    """What a finished package requires by name must be provided by name, also what only its files ask for; and no two
+    packages may disagree about a path."""
+    packages = [RpmPackage.open(one.path) for one in finished]
     provided: set[str] = set()
-    asked: list[tuple[str, str]] = []
-    for one in finished:
-        package = RpmPackage.open(one.path)
+    for package in packages:
         provided.update(text.partition(" ")[0] for text in package.provides)
         provided.update(entry.path for entry in package.files)
-        asked += [(one.nevra.name, text) for text in package.requires if not text.startswith("rpmlib(")]
     missing = [
-        f"{name} requires {text}"
-        for name, text in asked
+        f"{package.nevra.name} requires {text}"
+        for package in packages
+        for text in package.requires
         if not text.startswith("(") and text.partition(" ")[0] not in provided
     ]
     if missing:
@@ -184,4 +186,12 @@ def _require_closed(finished: Sequence[Finished], where: str) -> None:
             where=where,
             details=missing,
             remedy="add what is missing to the set, or the provide to distro/packages",
+        )
+    disagreeing = collisions(packages)
+    if disagreeing:
+        raise BadInput(
+            f"packages disagree about {len(disagreeing)} paths: rpm would not install them together",
+            where=where,
+            details=[finding.cause for finding in disagreeing],
+            remedy=disagreeing[0].remedy,
         )

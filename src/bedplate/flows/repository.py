@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-
-import createrepo_c
 
 from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
@@ -190,9 +189,10 @@ def _other_metadata(served: Path) -> dict[str, bytes]:
     if not repomd.exists():
         return {}
     found: dict[str, bytes] = {}
-    for record in createrepo_c.Repomd(str(repomd)).records:
-        if record.type not in ("primary", "filelists", "other"):
-            found[record.type] = gzip.decompress((served / record.location_href).read_bytes())
+    # Our own file: written by this program, in this form.
+    for kind, href in re.findall(r'<data type="(\w+)">.*?<location href="([^"]+)"/>', repomd.read_text(), re.S):
+        if kind not in ("primary", "filelists", "other"):
+            found[kind] = gzip.decompress((served / href).read_bytes())
     return found
 
 
