@@ -213,7 +213,9 @@ async def tell(bench: Bench, *, scale: int = 1, end: str = "running") -> Story:
     await story.live(0.2)
     await bench.begin("1.0.20261114", pace="urgent")
     await story.live(1.0)
-    story.bad["1.0.20261121"] = (lambda boot: boot == 35) if end == "running" else (lambda boot: boot % 4 == 0)
+    story.bad["1.0.20261121"] = (
+        (lambda boot: boot == 35) if end == "running" else (lambda boot: boot > 6 and boot % 3 == 0)
+    )
     await bench.begin("1.0.20261121")
     await story.live(8.5 if end == "running" else 3.0)
     return story

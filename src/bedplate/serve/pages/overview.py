@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bedplate.fleet.observing import Stage
@@ -13,22 +12,12 @@ from bedplate.fleet.throttle import curve, share
 from bedplate.fleet.values import Pace, RingCounts, Rollout, RolloutStatus
 from bedplate.model.release import Release
 from bedplate.model.version import version_key
+from bedplate.serve.pages.census import Census, each
 from bedplate.serve.pages.picture import Part, bar
 from bedplate.serve.pages.words import count, duration, nodes, percent
 from bedplate.serve.view import FleetView, NodeState
 
 MOVING = (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.STOPPED)
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """The fleet in four numbers. ``lately`` is the time in seconds within which a node counts as seen."""
-
-    nodes: int
-    seen: int
-    moving: int
-    failed: int
-    lately: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +64,6 @@ class Carried:
     running: int
     rings: tuple[str, ...]
     withdrawn: int
-
-
-def totals(view: FleetView, now: float) -> Totals:
-    """The fleet in numbers."""
-    lately = 3 * view.policy.poll
-    known = [node for node in view.nodes.values() if not node.revoked]
-    failed = sum(node.attempt is not None and node.attempt.stage in _LOST for node in known)
-    return Totals(len(known), sum(now - node.seen <= lately for node in known), len(view.moving), failed, lately)
-
-
-_LOST = (Stage.FELL_BACK, Stage.TIMED_OUT)
 
 
 def card(view: FleetView, rollout: Rollout, created: float, now: float) -> RolloutCard:
@@ -155,6 +133,8 @@ def _ring_says(ring: Ring, rollout: Rollout, counts: RingCounts, before: Ring | 
     if counts.healthy >= ring.healthy * counts.nodes and curve(ring, progress.active) >= 1:
         left = ring.soak - progress.soaked
         return f"soaks for another {duration(left)}" if left > 0 else "done"
+    if counts.finished >= counts.nodes:
+        return f"waits until {percent(ring.healthy)} are healthy"
     if ring.kind is RingKind.CANARY:
         return "all of it sees the release"
     if ring.duration is None:
@@ -167,15 +147,10 @@ def _part(number: float, whole: float) -> float:
     return number / whole if whole else 0.0
 
 
-def carried(view: FleetView) -> list[Carried]:
+def carried(view: FleetView, census: Census) -> list[Carried]:
     """What every channel carries of every track, channels in the order of their names."""
     shelf = view.shelf
-    followers: Counter[tuple[str, str]] = Counter()
-    running: Counter[tuple[str, str, str]] = Counter()
-    followed = {ring.name: ring.channel for ring in view.policy.rings}
-    for node in _live(view.nodes.values()):
-        followers[followed.get(node.ring, ""), node.track] += 1
-        running[followed.get(node.ring, ""), node.track, node.version] += 1
+    followers, running = census.followers, census.running
     rows = []
     for name, channel in sorted(shelf.channels.items()):
         tracks = sorted({one.track for one in channel.publications} | {t for c, t in followers if c == name})
@@ -214,9 +189,9 @@ class ReleaseRow:
     previous: str
 
 
-def releases(view: FleetView) -> dict[str, list[ReleaseRow]]:
+def releases(view: FleetView, census: Census) -> dict[str, list[ReleaseRow]]:
     """Every release of the store by track, newest first."""
-    running = Counter((node.track, node.version) for node in view.nodes.values() if not node.revoked)
+    running = census.by_release
     rows: dict[str, list[ReleaseRow]] = {}
     tracks = sorted({track for track, _ in view.shelf.releases})
     for track in tracks:
@@ -254,9 +229,9 @@ class Wanted:
     version: str = ""
 
 
-def search(view: FleetView, wanted: Wanted) -> list[NodeState]:
+async def search(view: FleetView, wanted: Wanted) -> list[NodeState]:
     """The nodes that fit: those that need attention first, then by id."""
-    found = [node for node in view.nodes.values() if _fits(node, wanted)]
+    found = [node async for node in each(view) if _fits(node, wanted)]
     found.sort(key=lambda node: (_rank(node), node.id))
     return found
 
@@ -282,31 +257,17 @@ def _rank(node: NodeState) -> int:
     )
 
 
-def lost(view: FleetView, rollout: Rollout, limit: int = 8) -> list[NodeState]:
+def lost(census: Census, rollout: Rollout, limit: int = 8) -> list[NodeState]:
     """Nodes the roll-out's release failed on, newest first."""
-    version, track = rollout.release.version, rollout.release.track
-    found = [
-        node
-        for node in view.nodes.values()
-        if node.attempt is not None
-        and node.track == track
-        and node.attempt.version == version
-        and node.attempt.stage in _LOST
-    ]
+    found = list(census.lost.get((rollout.release.track, rollout.release.version), ()))
     found.sort(key=lambda node: -node.attempt.since if node.attempt is not None else 0.0)
     return found[:limit]
 
 
-def rings_with_nodes(view: FleetView) -> list[tuple[Ring, int, dict[str, int]]]:
+def rings_with_nodes(view: FleetView, census: Census) -> list[tuple[Ring, int, dict[str, int]]]:
     """Every ring of the policy with its nodes and the versions they run, most first."""
-    by_ring: dict[str, Counter[str]] = {}
-    for node in _live(view.nodes.values()):
-        by_ring.setdefault(node.ring, Counter())[node.version or "unknown"] += 1
-    return [
-        (ring, sum(by_ring.get(ring.name, Counter()).values()), dict(by_ring.get(ring.name, Counter()).most_common(5)))
-        for ring in view.policy.rings
-    ]
-
-
-def _live(all_nodes: Iterable[NodeState]) -> Iterable[NodeState]:
-    return (node for node in all_nodes if not node.revoked)
+    rows = []
+    for ring in view.policy.rings:
+        versions = census.by_ring.get(ring.name, Counter())
+        rows.append((ring, versions.total(), dict(versions.most_common(5))))
+    return rows

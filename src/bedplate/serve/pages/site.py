@@ -31,19 +31,21 @@ from bedplate.serve.catalog import Shelved, read_bounded
 from bedplate.serve.database import DatabaseGone
 from bedplate.serve.models import AuditRow, NodeEvent, RolloutRow
 from bedplate.serve.pages import overview, session, words
+from bedplate.serve.pages.census import CensusTaker
 from bedplate.serve.pages.overview import Wanted
 from bedplate.serve.pages.picture import Picture, stacked
 from bedplate.serve.pages.timeline import Change, Timeline
 from bedplate.serve.people import Conflict, NotThere, Person, Role
 from bedplate.serve.service import Service
 from bedplate.serve.state import load_rollout
+from bedplate.serve.view import FleetView
 
 PER_PAGE = 50
 MAX_WATCHERS = 500
 # How often a page hears from us when nothing happens, so that a broken connection shows (seconds).
 _HEARTBEAT = 15.0
 # Pages are not told of news more often than this (seconds).
-_CALM = 1.0
+_CALM = 2.0
 _TIMELINES = 6
 _READ_AT_ONCE = 20_000
 _MAX_FACTS = 8 << 20
@@ -110,6 +112,7 @@ class _Site:
         self.watchers = 0
         self.timelines: dict[str, Timeline] = {}
         self.reading = asyncio.Lock()
+        self.census = CensusTaker()
 
     # what every page goes through
 
@@ -228,15 +231,17 @@ class _Site:
         view, now = service.view, service.clock()
         known = await _in_thread(partial(_stored_rollouts, service, 20))
         cards = [overview.card(view, _current(service, one), created, now) for one, created in known]
+        census = await self.census.take(view, now)
         return self.render(
             request,
             person,
             "overview.html",
-            totals=overview.totals(view, now),
+            totals=census,
+            on_their_way=len(view.moving),
             moving=[one for one in cards if one.moving],
             ended=[one for one in cards if not one.moving][:5],
-            carried=overview.carried(view),
-            rings=overview.rings_with_nodes(view),
+            carried=overview.carried(view, census),
+            rings=overview.rings_with_nodes(view, census),
             notes=await _in_thread(partial(_audit, service, "", 8)),
         )
 
@@ -272,7 +277,7 @@ class _Site:
             rollout=rollout,
             picture=picture,
             notes=notes,
-            lost=overview.lost(view, rollout),
+            lost=overview.lost(await self.census.take(view, now), rollout),
             release=shelved.release if shelved is not None else None,
             ways_back=_ways_back(service, rollout),
             latest=_is_latest(service, rollout),
@@ -307,7 +312,8 @@ class _Site:
         view = _service(request).view
         asked = request.query_params
         wanted = Wanted(*(asked.get(name, "")[:64] for name in ("q", "ring", "track", "stage", "version")))
-        found = overview.search(view, wanted)
+        found = await overview.search(view, wanted)
+        census = await self.census.take(view, _service(request).clock())
         page = max(1, int(asked.get("page", "1")[:6]) if asked.get("page", "1").isdecimal() else 1)
         pages = max(1, -(-len(found) // PER_PAGE))
         page = min(page, pages)
@@ -322,7 +328,7 @@ class _Site:
             page=page,
             pages=pages,
             rings=[ring.name for ring in view.policy.rings],
-            tracks=sorted({node.track for node in view.nodes.values()}),
+            tracks=census.tracks,
             stages=[(stage.value, words.STAGE_WORDS[stage.value]) for stage in Stage],
             link=partial(_search_link, wanted),
         )
@@ -352,13 +358,16 @@ class _Site:
     async def releases(self, request: Request, person: Person) -> Response:
         """Every release of the store."""
         view = _service(request).view
-        return self.render(request, person, "releases.html", releases=overview.releases(view))
+        return self.render(request, person, "releases.html", releases=await self._releases(request, view))
+
+    async def _releases(self, request: Request, view: FleetView) -> dict[str, list[overview.ReleaseRow]]:
+        return overview.releases(view, await self.census.take(view, _service(request).clock()))
 
     async def release(self, request: Request, person: Person) -> Response:
         """One release."""
         view = _service(request).view
         track, version = request.path_params["track"], request.path_params["version"]
-        rows = overview.releases(view).get(track, [])
+        rows = (await self._releases(request, view)).get(track, [])
         row = next((one for one in rows if one.release.version == version), None)
         if row is None:
             raise NotThere(f"the store holds no release {version[:40]} of track {track[:40]}")
@@ -368,7 +377,7 @@ class _Site:
         """Two releases side by side."""
         view = _service(request).view
         track = request.path_params["track"]
-        versions = [row.release.version for row in overview.releases(view).get(track, [])]
+        versions = [row.release.version for row in (await self._releases(request, view)).get(track, [])]
         if not versions:
             raise NotThere(f"the store holds no release of track {track[:40]}")
         new = request.query_params.get("new") or versions[0]
