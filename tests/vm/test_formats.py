@@ -29,7 +29,8 @@ ref=$(ctr images list -q)
 echo "ref $ref"
 ctr run --rm $ref one /usr/bin/bash -c '
   . /etc/os-release; echo "track $VARIANT_ID"; echo "packages $(rpm -qa | wc -l)"
-  python3 -c "import ssl; print(\\"python\\", ssl.OPENSSL_VERSION.split()[0])"; [ ! -e /usr/lib/modules ] && echo "no modules"'
+  python3 -c "import ssl; print(\\"python\\", ssl.OPENSSL_VERSION.split()[0])"
+  [ ! -e /usr/lib/modules ] && echo "no modules"'
 """
 
 

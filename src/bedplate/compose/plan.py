@@ -320,7 +320,7 @@ def _entries(
                 mode=0o777 if entry.kind is FileKind.SYMLINK else entry.mode,
                 uid=user.uid if user else 0,
                 gid=gids.get(entry.group, 0),
-                mtime=(entry.mtime if times is Times.PACKAGE else 0) or epoch,
+                mtime=entry.mtime if times is Times.PACKAGE and claim.owner.startswith("package:") else epoch,
                 owner=claim.owner,
                 size=entry.size if is_file else 0,
                 target=entry.target,

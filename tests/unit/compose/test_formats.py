@@ -150,7 +150,9 @@ def _job(image: Path, toolbox: Toolbox) -> FormatJob:
             yield system
 
     labels = {"NAME": "Bedplate Linux", "IMAGE_ID": "bedplate-server", "BUILD_ID": "0123"}
-    return FormatJob("bedplate-server", "1.0", EPOCH, image, opened, labels, toolbox, 2, lambda source, target: None, {})
+    return FormatJob(
+        "bedplate-server", "1.0", EPOCH, image, opened, labels, toolbox, 2, lambda source, target: None, {}
+    )
 
 
 @pytest.mark.tools

@@ -77,7 +77,9 @@ class Ext4Root:
             "-E", f"hash_seed={uuid5(uuid, 'hash')},root_owner=0:0,lazy_itable_init=0,lazy_journal_init=0,nodiscard",
             root, f"{size // 1024}k",
         ]  # fmt: skip
-        process = job.toolbox.start("mke2fs", *arguments, stdin=PIPE)
+        # mke2fs takes a time later than this for a mistake and sets it back.
+        newest = max(job.epoch, *(entry.mtime for entry in entries))
+        process = job.toolbox.start("mke2fs", *arguments, stdin=PIPE, env={"SOURCE_DATE_EPOCH": str(newest)})
         assert process.stdin is not None and process.stderr is not None and process.stdout is not None
         said: list[bytes] = []
         readers = [threading.Thread(target=lambda s=s: said.append(s.read())) for s in (process.stderr, process.stdout)]
