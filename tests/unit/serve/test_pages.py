@@ -8,11 +8,15 @@ import shutil
 from collections.abc import Awaitable, Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote
 
 import httpx
 import pytest
+import typer.main
 
+from bedplate.cli.main import app
+from bedplate.serve import pages
 from bedplate.serve.app import build
 from bedplate.serve.pages.site import routes
 from bedplate.serve.people import Role
@@ -337,3 +341,19 @@ def test_static_files_are_ours_and_kept_by_browsers(visit: Play) -> None:
         assert not re.findall(r'(?:href|src|action)="(?:https?:)?//', page)
 
     visit(browse)
+
+
+def test_commands_that_pages_name_exist_with_these_arguments() -> None:
+    templates = Path(pages.__file__).parents[1] / "templates"
+    named = [
+        one
+        for path in templates.glob("*.html")
+        for one in re.findall(r"<code>bedplate ([^<]+)</code>", path.read_text())
+    ]
+    assert named
+    for line in named:
+        words = re.sub(r"\{\{[^}]*\}\}", "1", line).split()
+        command: Any = typer.main.get_command(app)
+        while hasattr(command, "commands") and words and words[0] in command.commands:
+            command = command.commands[words.pop(0)]
+        assert command.make_context("bedplate", words).command is command, line
