@@ -18,6 +18,7 @@ from bedplate.model.definition.channels import Channels
 from bedplate.model.definition.distro import Distro
 from bedplate.model.definition.facts import FactsFile, Ids
 from bedplate.model.definition.own import OwnPackage
+from bedplate.model.definition.sets import PackageSet
 from bedplate.model.definition.track import Tools, Track
 
 _DOCS = Path(__file__).resolve().parents[3] / "docs" / "reference"
@@ -28,6 +29,7 @@ _SCHEMAS: dict[str, type[BaseModel]] = {
     "packages": FactsFile,
     "ids": Ids,
     "own": OwnPackage,
+    "set": PackageSet,
     "fleet": Policy,
     "channels": Channels,
 }
