@@ -38,7 +38,7 @@ write_files:
       written by cloud-init
 """
 # What `rpm -Va` may show on a fresh system: configuration (c), and what the first boot or the image wrote.
-EXPLAINED = re.compile(r"^\S+\s+c\s|^\.M\.|^missing\s+(c |d )?/var/run")
+EXPLAINED = re.compile(r"^\S+\s+c\s|^\.M\S+\s+/var/lib/chrony$")
 
 
 @dataclass(frozen=True)
