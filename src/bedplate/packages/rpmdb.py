@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from bedplate.model.errors import BedplateError
@@ -56,9 +57,12 @@ def make_rpmdb(toolbox: Toolbox, packages: Sequence[Path], left_out: Sequence[st
             "--ignoresize",
             "--ignorearch",
             "--ignoreos",
-            *(f"--excludepath={path}" for path in left_out),
             manifest,
         )
+        if left_out:
+            names = "".join(f"{path}\n" for path in sorted(left_out)).encode()
+            with as_file(files("bedplate.packages").joinpath("rpmdb_states.py")) as program:
+                toolbox.run("python3", program, database / DATABASE, stdin=names)
         try:
             return (database / DATABASE).read_bytes()
         except OSError as error:

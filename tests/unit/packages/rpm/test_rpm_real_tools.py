@@ -149,6 +149,19 @@ def test_database_is_the_same_each_time(toolbox: Toolbox, tmp_path: Path) -> Non
     assert sorted(int(time) - toolbox.epoch for time in times.values()) == [0, 1, 2]
 
 
+def test_what_is_left_out_of_an_image_is_not_missed(toolbox: Toolbox, tmp_path: Path) -> None:
+    package = write_demo(tmp_path / "demo.rpm").path
+    first = make_rpmdb(toolbox, [package], ["/usr/bin/demo", "/etc/demo.conf"])
+    assert make_rpmdb(toolbox, [package], ["/etc/demo.conf", "/usr/bin/demo"]) == first
+    database = tmp_path / "db"
+    database.mkdir()
+    (database / "rpmdb.sqlite").write_bytes(first)
+    states = toolbox.run("rpm", "--dbpath", database, "-q", "--state", "demo").text.splitlines()
+    left_out = {line.split()[-1] for line in states if line.startswith("not installed")}
+    assert left_out == {"/usr/bin/demo", "/etc/demo.conf"}
+    assert len(states) > len(left_out)
+
+
 # --- the same package by rpmbuild -------------------------------------------------------------------------------------
 
 _SAMPLES: dict[str, tuple[str, ...]] = {
