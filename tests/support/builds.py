@@ -56,6 +56,6 @@ def root_digest(outcome: BuildOutcome) -> str:
 
 def require_root(process: subprocess.Popen[str], digest: str) -> None:
     """Wait for a build and fail unless it succeeded and made this root."""
-    out, errors = process.communicate(timeout=400)
+    out, errors = process.communicate(timeout=1200)
     assert process.returncode == 0, errors
     assert digest in out

@@ -75,7 +75,7 @@ def test_without_a_tpm_var_is_plain_and_said_so(workspace, container_image):
 def test_a_credential_switches_ssh_on_and_a_console_has_a_prompt(workspace, container_image, toolbox, tmp_path):
     options, access = with_ssh(machine_options(workspace, container_image), tmp_path)
     with Machine(options, choose(toolbox), toolbox) as machine:
-        assert wait_until_reachable(machine, access, 200.0)
+        assert wait_until_reachable(machine, access, 600.0)
         command = access.command()
         done = toolbox.run(command[0], *command[1:], "id -u; cat /usr/lib/os-release")
         assert done.text.splitlines()[0] == "0"

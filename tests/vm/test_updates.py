@@ -202,10 +202,10 @@ def test_killed_while_it_downloads_it_starts_the_old_version_and_ends_on_the_new
 def test_killed_in_its_first_boot_it_goes_back_and_tries_once_more(node):
     node.run("systemctl start bedplate-update-apply.service", ok=(0, 1, 255))
     node.console.clear()
-    node.wait_for_console(rb"reboot: Restarting system", 120)
+    node.wait_for_console(rb"reboot: Restarting system", 300)
     node.console.clear()
     # systemd resets the terminal as it starts: the root is open, and nothing was judged yet.
-    node.wait_for_console(rb"\x1b\]104", 400)
+    node.wait_for_console(rb"\x1b\]104", 600)
     node.kill()
     node.start()
     assert node.wait_until_good() == "1.0"
