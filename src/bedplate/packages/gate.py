@@ -20,7 +20,7 @@ from bedplate.model.dropped import drops_conflict
 from bedplate.model.errors import BadInput, Finding, Level
 from bedplate.model.evr import debvercmp
 from bedplate.model.package import UpstreamPackage
-from bedplate.packages.deb.mapping import map_version
+from bedplate.packages.deb.mapping import map_bound, map_version
 from bedplate.packages.deb.relations import parse_field
 
 REQUIRING = ("Pre-Depends", "Depends")
@@ -204,7 +204,7 @@ def _difference(constraint: _Constraint, existing: str) -> str:
         return f"{said} would be met by a provide of {constraint.name} without a version"
     holds = _OPERATORS[constraint.op]
     before = holds(debvercmp(existing, constraint.version))
-    after = holds(map_version(existing).compare(map_version(constraint.version)))
+    after = holds(map_version(existing).compare(map_bound(constraint.op, constraint.version)))
     return "" if before == after else f"{said} is {before} for {existing}, but {after} as an RPM relation"
 
 

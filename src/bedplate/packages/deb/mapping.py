@@ -20,6 +20,8 @@ ARCHITECTURES: Mapping[str, str] = {"all": "noarch", "amd64": "x86_64", "arm64":
 _COMPARISONS = {"<<": "<", "<=": "<=", "=": "=", ">=": ">=", ">>": ">"}
 _RPM_VERSION = re.compile(r"[A-Za-z0-9._+~^]+\Z")
 _NATIVE_RELEASE = "0"
+_BUILD_NUMBER = re.compile(r"([0-9]+(?:\.[0-9]+)+)\+([0-9]{1,3})\Z")
+_BUILD = r"\1^\2"
 
 
 @lru_cache(maxsize=262_144)
@@ -31,7 +33,7 @@ def map_version(text: str) -> Evr:
 
     Bounds that end in punctuation (``<< 1.2+``, ``<< 1.2.``, ``<< 1.2-.``, ``<= 1.2-z``: "after every 1.2-…") are
     nothing to rpm, which skips punctuation. ``^`` says the same in its order: after ``1.2`` with any release, before
-    ``1.2`` with anything more.
+    ``1.2`` with anything more. So a build number (Java's ``21.0.13+9``) becomes ``21.0.13^9``: before ``21.0.13.1+2``.
 
     Raises:
         BadInput: a character RPM does not allow.
@@ -39,6 +41,8 @@ def map_version(text: str) -> Evr:
     epoch, upstream, revision = split_deb_version(text)
     if revision and not revision[0].isdigit() and revision[0] != "~":
         upstream, revision = upstream + "+", ""  # sorts after all numbered revisions, before any other version
+    if revision:
+        upstream = _BUILD_NUMBER.sub(_BUILD, upstream)
     version = _map_end(upstream.replace("-", ".")).replace("+~", "+")
     release = _map_end(revision).replace("+~", "+") or _NATIVE_RELEASE
     if not _RPM_VERSION.match(version) or not _RPM_VERSION.match(release):
@@ -47,6 +51,15 @@ def map_version(text: str) -> Evr:
             remedy="leave the package out, or report it: the mapping needs a new rule",
         )
     return Evr(epoch, version, release)
+
+
+def map_bound(op: str, text: str) -> Evr:
+    """The version of a relation. A bound may leave the revision out: a build number is one there too. Equality cannot,
+    and means a native version then."""
+    evr = map_version(text)
+    if op == "=":
+        return evr
+    return Evr(evr.epoch, _BUILD_NUMBER.sub(_BUILD, evr.version), evr.release)
 
 
 def _map_end(part: str) -> str:
@@ -74,7 +87,7 @@ def map_atom(atom: Atom) -> str:
     name = atom.name if atom.arch in ("", "any", "native", "all", "amd64") else f"{atom.name}({atom.arch})"
     if not atom.op:
         return name
-    return f"{name} {_COMPARISONS[atom.op]} {map_version(atom.version)}"
+    return f"{name} {_COMPARISONS[atom.op]} {map_bound(atom.op, atom.version)}"
 
 
 @lru_cache(maxsize=262_144)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from bedplate.model.definition.facts import PackageFacts
 from bedplate.model.errors import BadInput
 from bedplate.model.evr import debvercmp
-from bedplate.packages.deb.mapping import candidate, map_field, map_version
+from bedplate.packages.deb.mapping import candidate, map_bound, map_field, map_version
 from support.debs import Deb
 
 _VERSIONS = st.from_regex(
@@ -26,6 +26,9 @@ _VERSIONS = st.from_regex(
         ("1.2-rc1-3", "1.2.rc1-3"),
         ("5.1.1+~1.2-3", "5.1.1+1.2-3"),
         ("0~20240101-1~bpo13+1", "0~20240101-1~bpo13+1"),
+        ("21.0.13+9-1~deb13u2", "21.0.13^9-1~deb13u2"),
+        ("6.12.117+1", "6.12.117+1-0"),
+        ("6.5+20250216-2", "6.5+20250216-2"),
     ],
 )
 def test_versions(debian: str, rpm: str) -> None:
@@ -49,6 +52,15 @@ def test_versions(debian: str, rpm: str) -> None:
 def test_bounds_that_end_in_punctuation_keep_their_meaning(bound: str, version: str, is_below: bool) -> None:
     assert (debvercmp(version, bound) < 0) is is_below
     assert (map_version(version).compare(map_version(bound)) < 0) is is_below
+
+
+def test_a_build_number_sorts_before_the_next_patch_level() -> None:
+    older, newer = "21.0.13+9-1~deb13u2", "21.0.13.1+2-1~deb13u1"
+    assert debvercmp(older, newer) < 0
+    assert map_version(older).compare(map_version(newer)) < 0
+    # A bound leaves the revision out, and still holds.
+    assert map_version(older).compare(map_bound(">=", "21.0.13+9")) >= 0
+    assert map_bound("=", "1.26.0+2") == map_version("1.26.0+2")
 
 
 @given(_VERSIONS, _VERSIONS)
