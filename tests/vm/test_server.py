@@ -24,7 +24,7 @@ from bedplate.toolchain.run import Completed, Toolbox
 
 pytestmark = pytest.mark.vm
 
-BOOT_SECONDS = 600.0
+BOOT_SECONDS = 1200.0
 USER_DATA = """#cloud-config
 users:
   - default
