@@ -239,22 +239,38 @@ def _releases(rollout: Rollout) -> Iterator[ReleaseFacts]:
 
 def _in_time(node: Node, release: ReleaseFacts, reason: Reason, ring: Ring, fleet: Fleet, now: float) -> Decision:
     """Offer ``release`` unless a freeze, a window or the budget of nodes at once says not now."""
-    for freeze in ring.freezes:
-        if freeze.start.timestamp() <= now < freeze.end.timestamp():
-            until = freeze.end.timestamp()
-            return _Hold(Reason.FROZEN, f"nothing starts until {_minute(until)}: {freeze.reason}", until).decision()
-    needed = time_needed(node.method, release, fleet.policy)
-    if not start_allowed(ring.openings, ring.zone, now, needed):
-        start = next_start(ring.openings, ring.zone, now, needed)
-        when = f"the next window it fits into opens {_minute(start)}" if start is not None else "no window is that long"
-        return _Hold(Reason.WINDOW, f"{release.version} takes {needed / 60:.0f} min; {when}", start).decision()
+    closed = _closed(ring, now, time_needed(node.method, release, fleet.policy), release.version)
+    if closed is not None:
+        return closed.decision()
     counts = fleet.ring_counts(ring.name)
     if ring.at_once is not None and node.updating != release.version:
         allowed = at_once(ring.at_once, counts)
-        if not counts.in_progress < allowed:
-            words = f"{counts.in_progress} nodes of ring {ring.name} are on their way or lost, {allowed} may be at once"
+        if not counts.in_progress + counts.slots < allowed:
+            held = f", {counts.slots} hold a reboot slot" if counts.slots else ""
+            words = f"{counts.in_progress} nodes of ring {ring.name} are on their way or lost{held}; {allowed} may be at once"
             return _Hold(Reason.AT_ONCE, words).decision()
     return Decision(release, reason, f"{release.version} is offered: {_OFFER_WORDS[reason]}")
+
+
+def _closed(ring: Ring, now: float, needed: float, what: str) -> _Hold | None:
+    """The freeze or window that is against starting ``what``, which takes ``needed`` seconds."""
+    for freeze in ring.freezes:
+        if freeze.start.timestamp() <= now < freeze.end.timestamp():
+            until = freeze.end.timestamp()
+            return _Hold(Reason.FROZEN, f"nothing starts until {_minute(until)}: {freeze.reason}", until)
+    if not start_allowed(ring.openings, ring.zone, now, needed):
+        start = next_start(ring.openings, ring.zone, now, needed)
+        when = f"the next window it fits into opens {_minute(start)}" if start is not None else "no window is that long"
+        return _Hold(Reason.WINDOW, f"{what} takes {needed / 60:.0f} min; {when}", start)
+    return None
+
+
+def reboot_barrier(node: Node, ring: Ring, policy: Policy, now: float) -> str:
+    """Why ``node`` may not reboot now, in a sentence: it is held, or a freeze or a window is against it. Empty: it may."""
+    if node.held:
+        return f"the node is held: {node.held}"
+    found = _closed(ring, now, policy.costs.reboot, "a reboot")
+    return found.sentence if found is not None else ""
 
 
 def at_once(limit: Limit, counts: RingCounts) -> int:

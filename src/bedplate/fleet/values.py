@@ -138,7 +138,8 @@ class Rollout:
 class RingCounts:
     """Nodes of one ring (and of the roll-out's track) by where they are with the roll-out's release.
 
-    ``nodes`` are all of the ring; one that is not in any other number has not been offered the release.
+    ``nodes`` are all of the ring; one that is not in any other number has not been offered the release. ``slots`` are
+    those that hold a reboot slot and are not on their way to the release: they are down, or about to be.
     """
 
     nodes: int = 0
@@ -148,6 +149,7 @@ class RingCounts:
     healthy: int = 0
     fell_back: int = 0
     timed_out: int = 0
+    slots: int = 0
 
     @property
     def in_progress(self) -> int:
@@ -178,6 +180,7 @@ class RingCounts:
             self.healthy + other.healthy,
             self.fell_back + other.fell_back,
             self.timed_out + other.timed_out,
+            self.slots + other.slots,
         )
 
 

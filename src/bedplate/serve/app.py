@@ -14,13 +14,14 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from bedplate.serve import metrics
-from bedplate.serve.api import admin, nodes, rollouts, tpm
+from bedplate.serve.api import admin, nodes, rollouts, slots, tpm
 from bedplate.serve.api.endpoint import Endpoint, Problem, respond
 from bedplate.serve.api.openapi import document
+from bedplate.serve.foreign import fleetlock
 from bedplate.serve.people import People
 from bedplate.serve.service import Service
 
-ENDPOINTS: tuple[Endpoint, ...] = (*admin.ENDPOINTS, *tpm.ENDPOINTS, *rollouts.ENDPOINTS, *nodes.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (*admin.ENDPOINTS, *tpm.ENDPOINTS, *rollouts.ENDPOINTS, *nodes.ENDPOINTS, *slots.ENDPOINTS)
 
 
 def build(service: Service, people: People, extra: Sequence[BaseRoute] = ()) -> Starlette:
@@ -35,6 +36,7 @@ def build(service: Service, people: People, extra: Sequence[BaseRoute] = ()) -> 
         Route("/metrics", _metrics),
         Route("/openapi.json", _openapi),
         *_api_routes(service, people),
+        *fleetlock.routes(),
         *extra,
     ]
     application = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _broken})

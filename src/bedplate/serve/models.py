@@ -94,6 +94,20 @@ class RolloutRow(Base):
     change: Mapped[int] = mapped_column(BigInteger, index=True)
 
 
+class RebootSlotRow(Base):
+    """The reboot slot a node holds, or held last: ``freed`` 0 while it holds it, else when it was given back. ``client``
+    is what the node calls itself there. Rows stay, so that other instances learn that a slot is free."""
+
+    __tablename__ = "reboot_slot"
+    node: Mapped[str] = mapped_column(String(32), primary_key=True)
+    ring: Mapped[str] = mapped_column(String(64))
+    client: Mapped[str] = mapped_column(String(128))
+    since: Mapped[float] = mapped_column(Float(53))
+    until: Mapped[float] = mapped_column(Float(53))
+    freed: Mapped[float] = mapped_column(Float(53), default=0.0)
+    change: Mapped[int] = mapped_column(BigInteger, index=True)
+
+
 class PolicyRow(Base):
     """One row: the policy in force, as text."""
 

@@ -125,7 +125,7 @@ class PollDesk:
         now = self.clock()
         node = self.view.by_digest.get(sha256(credential.encode("utf-8", "surrogatepass")).digest())
         if node is None:
-            node = self._claim(credential, track, machine, ring, now)
+            node = self.claim(credential, track, machine, ring, now)
         refusal = FORBIDDEN if node is None or node.revoked else self._refusal(node, machine, track, now)
         if refusal is not None or node is None:
             self.counters["refused"] += 1
@@ -135,17 +135,37 @@ class PollDesk:
         ):
             self.counters["malformed"] += 1
             return MALFORMED
-        minute = int(now) // 60
-        if node.window != minute:
-            node.window, node.polls, node.fetches = minute, 0, 0
         kind = _KINDS.get(name)
         if kind is None:
             return self._fetch(node, name, boot, now)
+        if not self.within_limits(node, now):
+            return TOO_MANY
+        return self._listing(node, kind, version, boot, now)
+
+    def known(self, credential: str, now: float) -> NodeState | Reply:
+        """The node a credential was given to, for protocols that have no other proof; or why it is refused."""
+        node = self.view.by_digest.get(sha256(credential.encode("utf-8", "surrogatepass")).digest())
+        if node is None or node.revoked:
+            self.counters["refused"] += 1
+            return FORBIDDEN
+        if node.expires and now >= node.expires:
+            self.counters["refused"] += 1
+            return EXPIRED
+        return node
+
+    def within_limits(self, node: NodeState, now: float) -> bool:
+        """Count a request that is answered by a decision; False when the node asks too often."""
+        self._begin_minute(node, now)
         node.polls += 1
         if node.polls > self.limits.polls_a_minute:
             self.counters["limited"] += 1
-            return TOO_MANY
-        return self._listing(node, kind, version, boot, now)
+            return False
+        return True
+
+    def _begin_minute(self, node: NodeState, now: float) -> None:
+        minute = int(now) // 60
+        if node.window != minute:
+            node.window, node.polls, node.fetches = minute, 0, 0
 
     def _refusal(self, node: NodeState, machine: str, track: str, now: float) -> Reply | None:
         if node.id != machine:
@@ -156,7 +176,7 @@ class PollDesk:
             return EXPIRED
         return None
 
-    def _claim(self, credential: str, track: str, machine: str, ring: str, now: float) -> NodeState | None:
+    def claim(self, credential: str, track: str, machine: str, ring: str, now: float) -> NodeState | None:
         """Bind a credential made beforehand to the machine that shows it first."""
         if not self.view.claims or not has_form(credential, SecretKind.NODE) or not _HEX32.fullmatch(machine):
             return None
@@ -181,14 +201,7 @@ class PollDesk:
     def _listing(self, node: NodeState, kind: int, version: str, boot: str, now: float) -> Reply:
         self.counters["listing"] += 1
         view = self.view
-        attempt = node.attempt
-        if version != node.version or boot != node.boot or attempt is not None:
-            self._report(node, attempt, version, boot, now)
-        node.seen = now
-        if now - node.stored > _SEEN_SECONDS:
-            # That a node polled is written now and then; what it reported or was offered, always.
-            node.stored = now
-            view.dirty[node.id] = node
+        self.check_in(node, version, boot, now)
         pair = node.answer
         if pair is not None and not node.asked & kind and now - node.asked_at < self.limits.pair_seconds:
             # The other file of the listing it just got: both must be of one release, or its signature is "BAD".
@@ -202,6 +215,17 @@ class PollDesk:
             self.counters["none"] += 1
             return NO_LISTING
         return self._reply(pair, kind)
+
+    def check_in(self, node: NodeState, version: str, boot: str, now: float) -> None:
+        """Note what a node says of itself: the version that runs, and in which boot."""
+        attempt = node.attempt
+        if version != node.version or boot != node.boot or attempt is not None:
+            self._report(node, attempt, version, boot, now)
+        node.seen = now
+        if now - node.stored > _SEEN_SECONDS:
+            # That a node polled is written now and then; what it reported or was offered, always.
+            node.stored = now
+            self.view.dirty[node.id] = node
 
     def _report(self, node: NodeState, attempt: Attempt | None, version: str, boot: str, now: float) -> None:
         if version != node.version:
@@ -218,13 +242,17 @@ class PollDesk:
                 self.view.set_attempt(node, after, now)
 
     def _decide(self, node: NodeState, now: float) -> Shelved | None:
+        """The release whose listing the node gets: the offered one, else one with nothing newer in it."""
+        return self.offer(node, now) or node.answer
+
+    def offer(self, node: NodeState, now: float) -> Shelved | None:
+        """The release the node is offered now, which is then remembered as its answer. None: it is offered nothing."""
         view = self.view
-        quiet = view.shelf.quiet(node.track, node.version)
-        node.answer, node.cached = quiet, -1
+        node.answer, node.cached = view.shelf.quiet(node.track, node.version), -1
         rollout = view.rollout_of(node)
         if view.in_doubt:
             node.reason = "hold.in-doubt"
-            return quiet
+            return None
         version = rollout.release.version if rollout is not None else ""
         decision = decide(node.as_node(), rollout, view.fleet(node.track, version), now)
         node.reason = decision.reason.value
@@ -234,12 +262,12 @@ class PollDesk:
             if decision.reason is Reason.CURRENT and (node.attempt is None or node.attempt.version != version):
                 # It runs the release without having been offered it here: installed with it, or offered elsewhere.
                 view.set_attempt(node, Attempt(version, Stage.HEALTHY, now, now, node.boot), now)
-            return quiet
+            return None
         offered = view.shelf.get(node.track, decision.release.version)
         if offered is None or offered.facts.digest != decision.release.digest:
             # The store does not hold these very bytes (any more): nothing else is offered in their place.
             node.reason = "hold.not-in-store"
-            return quiet
+            return None
         attempt = on_offer(node.attempt, decision.release.version, now)
         if attempt is not node.attempt:
             view.set_attempt(node, attempt, now)
@@ -247,6 +275,7 @@ class PollDesk:
         return offered
 
     def _fetch(self, node: NodeState, name: str, boot: str, now: float) -> Reply | ServedFile:
+        self._begin_minute(node, now)
         node.fetches += 1
         if node.fetches > self.limits.fetches_a_minute:
             self.counters["limited"] += 1

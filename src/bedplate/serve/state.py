@@ -17,9 +17,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from bedplate.fleet.observing import Attempt
 from bedplate.fleet.policy import DEFAULT_POLICY, Policy, parse_policy
+from bedplate.fleet.reboots import Slot
 from bedplate.fleet.values import Method, Rollout
 from bedplate.serve.database import Database
-from bedplate.serve.models import Clock, EnrolmentRow, NodeEvent, NodeRow, PolicyRow, RolloutRow
+from bedplate.serve.models import Clock, EnrolmentRow, NodeEvent, NodeRow, PolicyRow, RebootSlotRow, RolloutRow
 from bedplate.serve.view import Claim, FleetView, NodeChange, NodeState
 
 _ROLLOUT = TypeAdapter(Rollout)
@@ -38,7 +39,7 @@ class Changes:
     rollouts: Sequence[Row[Any]]
     enrolments: Sequence[Row[Any]]
     policy: str | None
-    gone: frozenset[str] = frozenset()
+    slots: Sequence[Row[Any]] = ()
 
 
 def read_changes(database: Database, since: int) -> Changes | None:
@@ -60,6 +61,7 @@ def read_changes(database: Database, since: int) -> Changes | None:
             ).all(),
             connection.execute(select(EnrolmentRow.__table__).where(EnrolmentRow.change > since)).all(),
             policy,
+            connection.execute(select(RebootSlotRow.__table__).where(RebootSlotRow.change > since)).all(),
         )
 
 
@@ -78,6 +80,8 @@ def load(database: Database, view: FleetView) -> int:
         newest = select(RolloutRow.__table__).order_by(RolloutRow.number)
         for row in connection.execute(newest):
             view.set_rollout(load_rollout(row.state))
+        for row in connection.execute(select(RebootSlotRow.__table__).where(RebootSlotRow.freed == 0)):
+            _apply_slot(view, row)
         return clock
 
 
@@ -94,6 +98,12 @@ def apply_changes(view: FleetView, changes: Changes) -> None:
         known = view.rollouts.get((rollout.channel, rollout.release.track))
         if known is None or known.id != rollout.id or known.revision <= rollout.revision:
             view.set_rollout(rollout)
+    for row in changes.slots:
+        _apply_slot(view, row)
+
+
+def _apply_slot(view: FleetView, row: Row[Any]) -> None:
+    view.set_slot(row.node, None if row.freed else Slot(row.node, row.ring, row.since, row.until))
 
 
 def _apply_enrolment(view: FleetView, row: Row[Any]) -> None:

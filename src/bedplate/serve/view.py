@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from bedplate.fleet.observing import FINAL, Attempt, Stage
 from bedplate.fleet.policy import DEFAULT_POLICY, Policy
+from bedplate.fleet.reboots import Slot
 from bedplate.fleet.values import Fleet, Method, Node, RingCounts, Rollout
 from bedplate.serve.catalog import Shelf, Shelved
 
@@ -141,6 +142,8 @@ class FleetView:
         self.claimed: dict[str, str] = {}
         self.events: deque[NodeChange] = deque(maxlen=MAX_EVENTS)
         self.moving: dict[str, NodeState] = {}
+        # Reboot slots that are held, by node.
+        self.slots: dict[str, Slot] = {}
         # Raised whenever an answer that was kept may have become another one.
         self.generation = 0
         # Why nothing new may be offered now, empty when all is well.
@@ -259,9 +262,34 @@ class FleetView:
             self._fleets[track, version] = fleet
         return fleet
 
+    def set_slot(self, node: str, slot: Slot | None) -> None:
+        """Note that a node holds a reboot slot, or none any more."""
+        if slot is None:
+            self.slots.pop(node, None)
+        else:
+            self.slots[node] = slot
+        self._fleets.clear()
+
+    def in_progress(self, ring: str, *, lost: bool = False) -> frozenset[str]:
+        """Nodes of a ring that are on their way to any release or lost on it; only the latter on demand."""
+        return frozenset(
+            node.id
+            for node in self.moving.values()
+            if node.ring == ring and node.attempt is not None and (not lost or node.attempt.stage is Stage.TIMED_OUT)
+        )
+
+    def members(self, ring: str) -> int:
+        """How many nodes a ring has, of all tracks."""
+        return sum(count for (_, of_ring), count in self._members.items() if of_ring == ring)
+
     def counts(self, track: str, version: str) -> Mapping[str, RingCounts]:
         """Counters by ring. Back on the old version, cause unknown yet, counts as still rebooting."""
         found = {}
+        waiting: dict[str, int] = {}
+        for id, slot in self.slots.items():
+            mover = self.moving.get(id)
+            if mover is None or mover.attempt is None or mover.attempt.version != version or mover.track != track:
+                waiting[slot.group] = waiting.get(slot.group, 0) + 1
         for (of_track, ring), members in self._members.items():
             if of_track != track:
                 continue
@@ -274,6 +302,7 @@ class FleetView:
                 healthy=n[_INDEX[Stage.HEALTHY]],
                 fell_back=n[_INDEX[Stage.FELL_BACK]],
                 timed_out=n[_INDEX[Stage.TIMED_OUT]],
+                slots=waiting.get(ring, 0),
             )
         return found
 

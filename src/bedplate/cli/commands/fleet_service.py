@@ -185,6 +185,26 @@ def revoke(
     STATE.output.result({"revoked": id}, f"{id} is shut out")
 
 
+def slots(
+    free: Annotated[str, typer.Option(help="Take the slot from this node: it is gone, or was made anew")] = "",
+    why: Why = "",
+    url: Url = "",
+    secret: Token = "",
+    as_json: Json = False,
+) -> None:
+    """Reboot slots that nodes hold (FleetLock). Example: bedplate fleet slots --free 0123… --why scrapped"""
+    client = _client(url, secret, as_json)
+    if free:
+        client.call("POST", f"/api/v1/slots/{free}/free", {"why": why})
+    rows = client.call("GET", "/api/v1/slots")
+    lines = [
+        f"{one['node']}  {one['ring']:16} since {time.strftime('%Y-%m-%d %H:%M', time.gmtime(one['since']))} UTC"
+        + ("  overdue" if one["overdue"] else "")
+        for one in rows
+    ]
+    STATE.output.result(rows, "\n".join(lines) or "no node holds a reboot slot")
+
+
 def enroll(
     track: Annotated[str, typer.Option(help="The nodes' track")] = "container",
     ring: Annotated[str, typer.Option(help="Their ring")] = "broad",
@@ -244,6 +264,7 @@ def attach(app: typer.Typer) -> None:
     app.add_typer(rollout, name="rollout")
     app.command()(nodes)
     app.command()(node)
+    app.command()(slots)
     app.command()(enroll)
     app.command()(revoke)
     app.add_typer(token, name="token")

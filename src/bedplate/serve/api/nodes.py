@@ -15,6 +15,7 @@ from bedplate.serve import audit
 from bedplate.serve.api.endpoint import Call, Endpoint, Model
 from bedplate.serve.models import NodeEvent, NodeRow
 from bedplate.serve.people import NotThere, Role
+from bedplate.serve.slots import let_go
 from bedplate.serve.view import NodeState
 
 
@@ -197,6 +198,8 @@ async def revoke_node(call: Call) -> Any:
             )
             if not connection.execute(ended).rowcount:
                 raise NotThere("no such node, or it was revoked before", where=node.id)
+            # Its slot must not keep others from rebooting: it can not give it back any more.
+            let_go(connection, node.id, now, change)
             audit.append(connection, now, call.person.name, "node.revoke", node.id)
 
     await call.service.write_all()

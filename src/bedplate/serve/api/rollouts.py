@@ -28,7 +28,8 @@ Why = Annotated[str, Field(max_length=300)]
 
 
 class RingView(Model):
-    """One ring of a roll-out: its share in [0, 1] (None: its turn has not come), and its nodes by where they stand."""
+    """One ring of a roll-out: its share in [0, 1] (None: its turn has not come), and its nodes by where they stand;
+    ``slots`` hold a reboot slot without being on their way to the release."""
 
     name: str
     share: float | None
@@ -39,6 +40,7 @@ class RingView(Model):
     healthy: int
     fell_back: int
     timed_out: int
+    slots: int
 
 
 class RolloutView(Model):

@@ -28,8 +28,11 @@ class Kind(StrEnum):
     BODY = "invalid_body"
     CLIENT = "invalid_client_params"
     UNKNOWN_CLIENT = "unknown_client"
+    UNKNOWN_GROUP = "unknown_group"
+    OFTEN = "too_many_requests"
     FULL = "failed_lock_semaphore_full"
     NOT_NOW = "failed_lock_not_now"
+    UNAVAILABLE = "service_unavailable"
     INTERNAL = "internal_error"
 
 
@@ -39,8 +42,11 @@ _STATUS = {
     Kind.BODY: 400,
     Kind.CLIENT: 400,
     Kind.UNKNOWN_CLIENT: 403,
+    Kind.UNKNOWN_GROUP: 403,
+    Kind.OFTEN: 429,
     Kind.FULL: 409,
     Kind.NOT_NOW: 409,
+    Kind.UNAVAILABLE: 503,
     Kind.INTERNAL: 500,
 }
 
