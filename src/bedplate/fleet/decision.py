@@ -247,7 +247,8 @@ def _in_time(node: Node, release: ReleaseFacts, reason: Reason, ring: Ring, flee
         allowed = at_once(ring.at_once, counts)
         if not counts.in_progress + counts.slots < allowed:
             held = f", {counts.slots} hold a reboot slot" if counts.slots else ""
-            words = f"{counts.in_progress} nodes of ring {ring.name} are on their way or lost{held}; {allowed} may be at once"
+            words = f"{counts.in_progress} nodes of ring {ring.name} are on their way or lost{held}"
+            words += f"; {allowed} may be at once"
             return _Hold(Reason.AT_ONCE, words).decision()
     return Decision(release, reason, f"{release.version} is offered: {_OFFER_WORDS[reason]}")
 
@@ -266,7 +267,7 @@ def _closed(ring: Ring, now: float, needed: float, what: str) -> _Hold | None:
 
 
 def reboot_barrier(node: Node, ring: Ring, policy: Policy, now: float) -> str:
-    """Why ``node`` may not reboot now, in a sentence: it is held, or a freeze or a window is against it. Empty: it may."""
+    """Why ``node`` may not reboot now, in a sentence: it is held, a freeze or a window is against it. Empty: it may."""
     if node.held:
         return f"the node is held: {node.held}"
     found = _closed(ring, now, policy.costs.reboot, "a reboot")

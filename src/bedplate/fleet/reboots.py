@@ -60,7 +60,7 @@ def acquire(
         nodes: How many nodes the group has. Of an unknown number (0) a share is none.
         now: Unix time.
         hold: Seconds after which its holder is overdue.
-        others: Nodes of the group that hold no slot and are on their way or lost all the same: they use the same budget.
+        others: Nodes of the group without a slot that are on their way or lost all the same: they use the same budget.
     """
     own = slots.get(holder)
     if own is not None and own.group == group:
@@ -91,8 +91,8 @@ ONE = Limit(count=1)
 def budget(ring: Ring, holder_in_progress: bool, in_progress: int, lost: int) -> tuple[Limit, int]:
     """How many slots a ring has, and how many nodes without a slot use its budget too: the roll-out's ``at_once``.
 
-    A node the roll-out has let on its way has its part of the budget already: it only waits for nodes that hold a slot or
-    are lost. A ring without a budget lets one node go at a time, and what the roll-out does there is not counted.
+    A node the roll-out has let on its way has its part of the budget already: it only waits for nodes that hold a slot
+    or are lost. A ring without a budget lets one node go at a time, and what the roll-out does there is not counted.
 
     Args:
         holder_in_progress: The asking node is itself on its way to a release.

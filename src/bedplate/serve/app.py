@@ -17,17 +17,24 @@ from bedplate.serve import metrics
 from bedplate.serve.api import admin, nodes, rollouts, slots, tpm
 from bedplate.serve.api.endpoint import Endpoint, Problem, respond
 from bedplate.serve.api.openapi import document
-from bedplate.serve.foreign import fleetlock
+from bedplate.serve.foreign import fleetlock, omaha
 from bedplate.serve.people import People
 from bedplate.serve.service import Service
 
-ENDPOINTS: tuple[Endpoint, ...] = (*admin.ENDPOINTS, *tpm.ENDPOINTS, *rollouts.ENDPOINTS, *nodes.ENDPOINTS, *slots.ENDPOINTS)
+ENDPOINTS: tuple[Endpoint, ...] = (
+    *admin.ENDPOINTS,
+    *tpm.ENDPOINTS,
+    *rollouts.ENDPOINTS,
+    *nodes.ENDPOINTS,
+    *slots.ENDPOINTS,
+)
 
 
-def build(service: Service, people: People, extra: Sequence[BaseRoute] = ()) -> Starlette:
+def build(service: Service, people: People, extra: Sequence[BaseRoute] = (), *, public_url: str = "") -> Starlette:
     """The application for one service.
 
     Args:
+        public_url: The service's address as nodes know it, for protocols that hand out whole addresses.
         extra: Routes of the pages and of further protocols; they may use ``request.app.state.service`` and ``.people``.
     """
     routes: list[BaseRoute] = [
@@ -37,6 +44,7 @@ def build(service: Service, people: People, extra: Sequence[BaseRoute] = ()) -> 
         Route("/openapi.json", _openapi),
         *_api_routes(service, people),
         *fleetlock.routes(),
+        *omaha.routes(public_url),
         *extra,
     ]
     application = Starlette(routes=routes, exception_handlers={HTTPException: _refused, Exception: _broken})

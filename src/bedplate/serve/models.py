@@ -95,8 +95,8 @@ class RolloutRow(Base):
 
 
 class RebootSlotRow(Base):
-    """The reboot slot a node holds, or held last: ``freed`` 0 while it holds it, else when it was given back. ``client``
-    is what the node calls itself there. Rows stay, so that other instances learn that a slot is free."""
+    """The reboot slot a node holds, or held last: ``freed`` 0 while it holds it, else when it was given back.
+    ``client`` is what the node calls itself there. Rows stay, so that other instances learn that a slot is free."""
 
     __tablename__ = "reboot_slot"
     node: Mapped[str] = mapped_column(String(32), primary_key=True)

@@ -98,6 +98,11 @@ TOO_MANY = Reply(429, b"this node asks too often\n", (*_PLAIN, ("retry-after", "
 NO_LISTING = Reply(503, b"no signed listing fits what this node runs\n", (*_PLAIN, ("retry-after", "300")))
 
 
+def is_version(text: str) -> bool:
+    """Whether a node may say that it runs this."""
+    return _VERSION.fullmatch(text) is not None
+
+
 class PollDesk:
     """Answers polls from the fleet's view.
 

@@ -41,13 +41,15 @@ _COLLECT = (50_000, 20, 100)
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to listen, with which certificate (PEM files; none: plain HTTP), and how long a request's head may take."""
+    """Where to listen, with which certificate (PEM files; none: plain HTTP), and how long a request's head may take.
+    ``public_url`` is the address nodes know the service by, where that is another one (a balancer, a proxy)."""
 
     address: str = "127.0.0.1"
     port: int = 8080
     certificate: Path | None = None
     key: Path | None = None
     head_seconds: float = 30.0
+    public_url: str = ""
 
 
 class JsonLines(logging.Formatter):
@@ -114,7 +116,9 @@ async def serve(
     # What was loaded stays: the garbage collector need not look at it again, which would hold up polls.
     gc.collect()
     gc.freeze()
-    application = Application(service.desk, build(service, People(service.database), extra))
+    application = Application(
+        service.desk, build(service, People(service.database), extra, public_url=listen.public_url)
+    )
     server = Server(
         application,
         address=listen.address,

@@ -221,8 +221,8 @@ class FleetView:
             self._count_stage(node, node.attempt, -1)
         self.moving.pop(node.id, None)
 
-    def set_attempt(self, node: NodeState, attempt: Attempt | None, now: float) -> None:
-        """Note where a node stands, in counters and history."""
+    def set_attempt(self, node: NodeState, attempt: Attempt | None, now: float, sentence: str = "") -> None:
+        """Note where a node stands, in counters and history; ``sentence`` in the place of the usual one there."""
         before = node.attempt
         if before is attempt:
             return
@@ -240,7 +240,8 @@ class FleetView:
             if attempt.stage is Stage.FELL_BACK:
                 node.failed |= {attempt.version}
             if before is None or before.stage is not attempt.stage or before.version != attempt.version:
-                self.events.append(NodeChange(node.id, now, attempt.stage.value, attempt.version, _sentence(node)))
+                said = sentence or _sentence(node)
+                self.events.append(NodeChange(node.id, now, attempt.stage.value, attempt.version, said))
         self.dirty[node.id] = node
 
     def move(self, node: NodeState, ring: str) -> None:

@@ -255,5 +255,3 @@ def test_several_instances_never_give_out_more_than_there_are(server: Postgres, 
                     nodes = [*(n for n in nodes if n is not node), node]
 
     asyncio.run(run())
-
-

@@ -13,6 +13,7 @@ from bedplate.model.errors import BadInput
 from bedplate.serve.protocols.omaha import (
     Answer,
     AppStatus,
+    Package,
     Progress,
     Update,
     answer_for,
@@ -64,7 +65,10 @@ def test_first_check_after_a_reboot() -> None:
         ('eventtype="13" eventresult="1"', Progress.DOWNLOADING),
         ('eventtype="14" eventresult="1"', Progress.DOWNLOADED),
         ('eventtype="3" eventresult="1"', Progress.INSTALLED),
-        ('eventtype="3" eventresult="0" errorcode="37"', Progress.FAILED),
+        ('eventtype="3" eventresult="0" errorcode="37"', Progress.PASSING),
+        ('eventtype="3" eventresult="0" errorcode="2404"', Progress.PASSING),
+        ('eventtype="3" eventresult="0" errorcode="2147483657"', Progress.PASSING),
+        ('eventtype="3" eventresult="0" errorcode="10"', Progress.FAILED),
         ('eventtype="800" eventresult="1"', Progress.OTHER),
     ],
 )
@@ -76,7 +80,8 @@ def test_events_of_an_update(attributes: str, progress: Progress) -> None:
 
 def test_offer_has_what_the_client_needs_to_download_and_check() -> None:
     app = parse_request(CHECK).apps[0]
-    update = Update("1.0.20261128", "https://updates.example/r/", "update.gz", 1234, SHA256, sha1="cd" * 20)
+    package = Package("update.gz", 1234, SHA256, sha1="cd" * 20)
+    update = Update("1.0.20261128", "https://updates.example/r/", (package,))
     root = ElementTree.fromstring(write_response((answer_for(app, update=update),), elapsed_seconds=49008))
     assert root.attrib["protocol"] == "3.0"
     assert root.find("daystart").attrib == {"elapsed_seconds": "49008"}  # type: ignore[union-attr]
@@ -89,14 +94,11 @@ def test_offer_has_what_the_client_needs_to_download_and_check() -> None:
     assert check is not None and check.attrib["status"] == "ok"
     assert check.find("urls/url").attrib["codebase"] == "https://updates.example/r/"  # type: ignore[union-attr]
     assert check.find("manifest").attrib["version"] == "1.0.20261128"  # type: ignore[union-attr]
-    package = check.find("manifest/packages/package")
-    assert package is not None
-    assert (package.attrib["name"], package.attrib["size"], package.attrib["required"]) == (
-        "update.gz",
-        "1234",
-        "true",
-    )
-    assert base64.b64decode(package.attrib["hash"]).hex() == "cd" * 20
+    found = check.find("manifest/packages/package")
+    assert found is not None
+    assert (found.attrib["name"], found.attrib["size"], found.attrib["required"]) == ("update.gz", "1234", "true")
+    assert base64.b64decode(found.attrib["hash"]).hex() == "cd" * 20
+    assert found.attrib["hash_sha256"] == SHA256
     action = check.find("manifest/actions/action")
     assert action is not None and action.attrib["event"] == "postinstall"
     assert base64.b64decode(action.attrib["sha256"]).hex() == SHA256
@@ -114,7 +116,9 @@ def test_no_update_and_an_app_nobody_knows() -> None:
 def test_ping_alone_is_not_offered_anything() -> None:
     body = b'<request protocol="3.0"><app appid="a" version="1"><ping active="1"/></app></request>'
     app = parse_request(body).apps[0]
-    text = write_response((answer_for(app, update=Update("2", "http://x/", "n", 1, SHA256)),), elapsed_seconds=1)
+    text = write_response(
+        (answer_for(app, update=Update("2", "http://x/", (Package("n", 1, SHA256),))),), elapsed_seconds=1
+    )
     assert b"updatecheck" not in text
 
 

@@ -205,6 +205,19 @@ def slots(
     STATE.output.result(rows, "\n".join(lines) or "no node holds a reboot slot")
 
 
+def omaha(
+    track: Annotated[str, typer.Argument(help="The track's id")],
+    as_json: Json = False,
+) -> None:
+    """The application id Omaha clients of a track have. Example: bedplate fleet omaha container"""
+    from bedplate.model.release import require_track
+    from bedplate.serve.foreign.omaha import application_id
+
+    STATE.begin(as_json)
+    found = application_id(require_track(track, "TRACK"))
+    STATE.output.result({"track": track, "application": found}, found)
+
+
 def enroll(
     track: Annotated[str, typer.Option(help="The nodes' track")] = "container",
     ring: Annotated[str, typer.Option(help="Their ring")] = "broad",
@@ -265,6 +278,7 @@ def attach(app: typer.Typer) -> None:
     app.command()(nodes)
     app.command()(node)
     app.command()(slots)
+    app.command()(omaha)
     app.command()(enroll)
     app.command()(revoke)
     app.add_typer(token, name="token")

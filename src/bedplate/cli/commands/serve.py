@@ -48,6 +48,7 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM); without it plain HTTP")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM)")] = None,
+    public_url: Annotated[str, typer.Option(help="The address nodes know the service by (Omaha hands it out)")] = "",
 ) -> None:
     """Run the update service until it is told to stop. Example: bedplate serve --listen 0.0.0.0:8080"""
     if context.invoked_subcommand is not None:
@@ -65,13 +66,19 @@ def serve(
     address, colon, port = listen.rpartition(":")
     if not colon or not port.isdigit() or int(port) > 65535:
         raise BadInput("not ADDRESS:PORT", where=f"--listen {listen}", remedy="write it like 127.0.0.1:8080")
+    if public_url and not public_url.startswith(("http://", "https://")):
+        raise BadInput(
+            "not an address", where=f"--public-url {public_url}", remedy="write it like https://updates.example"
+        )
     catalog = StoreCatalog(reader(release_place(workspace, store)), cdn)
     wanted = parse_policy(policy.read_text(), where=str(policy)) if policy is not None else None
     log_as_json()
 
     async def main() -> None:
         service = Service(_database(workspace, database), catalog, policy=wanted)
-        await run(service, Listen(address.strip("[]"), int(port), tls_cert, tls_key), extra=routes())
+        await run(
+            service, Listen(address.strip("[]"), int(port), tls_cert, tls_key, public_url=public_url), extra=routes()
+        )
 
     run_loop(main())
 

@@ -89,5 +89,3 @@ async def _lock(service: Service, node: NodeState, asked: Client, now: float) ->
     answer = await asyncio.to_thread(slots.take, service.database, wish, now)
     await service.sync()
     return Refusal(Kind.FULL, answer.sentence) if isinstance(answer, Refused) else None
-
-

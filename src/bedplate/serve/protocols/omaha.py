@@ -36,7 +36,15 @@ class Progress(StrEnum):
     INSTALLED = "installed"
     REBOOTED = "rebooted"
     FAILED = "failed"
+    PASSING = "passing"
     OTHER = "other"
+
+
+# What update_engine reports when it will simply try again: a server or network that did not answer as it should, a
+# policy that says later. Its flags for how it was run are in the highest bits.
+_PASSING = frozenset({2, 3, 9, 30, 31, 34, 35, 36, 37, 40})
+_HTTP_ERRORS = 2000
+_CODE_BITS = 0x0FFF_FFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,9 +58,11 @@ class Event:
 
     @property
     def progress(self) -> Progress:
-        """What it says. Type 3 closes an update: result 1 when it is installed, 2 from the first boot after it."""
+        """What it says. Type 3 closes an update: result 1 when it is installed, 2 from the first boot after it, 0 when
+        it failed; some failures only mean that it is tried again."""
         if self.result == 0:
-            return Progress.FAILED
+            code = self.error_code & _CODE_BITS
+            return Progress.PASSING if code in _PASSING or code >= _HTTP_ERRORS else Progress.FAILED
         return _PROGRESS.get((self.type, self.result), Progress.OTHER)
 
 
@@ -99,21 +109,30 @@ class AppStatus(StrEnum):
     OK = "ok"
     UNKNOWN_APP = "error-unknownApplication"
     INVALID_APP = "error-invalidAppId"
+    INVALID_VERSION = "error-invalidVersion"
     RESTRICTED = "restricted"
     INTERNAL = "error-internal"
 
 
 @dataclass(frozen=True, slots=True)
-class Update:
-    """An update that is offered: ``codebase`` is the URL of the directory (ending in ``/``), ``name`` the file below
-    it, ``sha256`` its hex digest, ``size`` in bytes; ``sha1`` in hex when it is known (older clients look at it)."""
+class Package:
+    """A file of an update: its name below the codebase, ``size`` in bytes, hex digests; ``sha1`` when it is known
+    (older clients look at it)."""
 
-    version: str
-    codebase: str
     name: str
     size: int
     sha256: str
     sha1: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """An update that is offered: ``codebase`` is the URL of the directory (ending in ``/``). The first package is what
+    clients that know only one take; the digest of the postinstall action is its."""
+
+    version: str
+    codebase: str
+    packages: tuple[Package, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,20 +208,27 @@ def _answer_lines(answer: Answer) -> list[str]:
 
 
 def _update_lines(update: Update) -> list[str]:
-    sha256 = base64.b64encode(bytes.fromhex(update.sha256)).decode()
-    sha1 = base64.b64encode(bytes.fromhex(update.sha1)).decode()
-    package = f"name={_value(update.name)} size={_value(str(update.size))} required={_value('true')}"
-    hashes = f"hash={_value(sha1)} hash_sha256={_value(sha256)}" if sha1 else f"hash_sha256={_value(sha256)}"
-    action = f"sha256={_value(sha256)} DisablePayloadBackoff={_value('true')} IsDeltaPayload={_value('false')}"
+    first = _base64(update.packages[0].sha256)
+    action = f"sha256={_value(first)} DisablePayloadBackoff={_value('true')} IsDeltaPayload={_value('false')}"
     return [
         '    <updatecheck status="ok">',
         f"      <urls><url codebase={_value(update.codebase)}/></urls>",
         f"      <manifest version={_value(update.version)}>",
-        f"        <packages><package {package} {hashes}/></packages>",
+        f"        <packages>{''.join(map(_package, update.packages))}</packages>",
         f"        <actions><action event={_value('postinstall')} {action}/></actions>",
         "      </manifest>",
         "    </updatecheck>",
     ]
+
+
+def _package(package: Package) -> str:
+    named = f"name={_value(package.name)} size={_value(str(package.size))} required={_value('true')}"
+    sha1 = f"hash={_value(_base64(package.sha1))} " if package.sha1 else ""
+    return f"<package {named} {sha1}hash_sha256={_value(package.sha256)}/>"
+
+
+def _base64(digest: str) -> str:
+    return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 def _value(text: str) -> str:
