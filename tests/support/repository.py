@@ -10,11 +10,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from bedplate.flows.advisories import advisories_for
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import import_locked
 from bedplate.flows.keys import key_store
 from bedplate.flows.lock import make_track_lock
 from bedplate.flows.own import build_own
+from bedplate.flows.repository import updateinfo
 from bedplate.flows.workspace import Workspace
 from bedplate.model.package import Nevra
 from bedplate.packages.repository import RepositoryPackage, write_repository
@@ -33,7 +35,8 @@ def make_repository(workspace: Workspace, track: str, more: Sequence[str], root:
     known = definition.track(track)
     wanted = known.model_copy(update={"packages": [*known.packages, *more], "exclude": known.exclude})
     lock, _ = make_track_lock(workspace, definition, wanted)
-    ready: list[tuple[Nevra, Path]] = [(one.nevra, one.path) for one in import_locked(workspace, definition, lock)]
+    imported = import_locked(workspace, definition, lock)
+    ready: list[tuple[Nevra, Path]] = [(one.nevra, one.path) for one in imported]
     ready += [(one.nevra, one.path) for one in build_own(workspace, definition, lock)]
     folder = root / definition.distro.stream / "x86_64"
     (folder / "Packages").mkdir(parents=True)
@@ -42,7 +45,12 @@ def make_repository(workspace: Workspace, track: str, more: Sequence[str], root:
     sign_rpms(placed, signer, workspace.jobs)
     packages = [RepositoryPackage(target, f"Packages/{target.name}") for _, target in placed]
     write_repository(
-        folder, packages, revision=definition.distro.source_date_epoch, cache=root / "descriptions", signer=signer
+        folder,
+        packages,
+        revision=definition.distro.source_date_epoch,
+        cache=root / "descriptions",
+        signer=signer,
+        extra={"updateinfo": updateinfo(definition, advisories_for(workspace, definition, imported))},
     )
     return root
 

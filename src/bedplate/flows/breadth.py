@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedplate.compose.owned import load_sets
+from bedplate.flows.advisories import advisories_for
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import describe_files, download, import_files, script_ledger
 from bedplate.flows.own import own_candidates
@@ -157,7 +158,9 @@ def import_set(
         _require_whole(finished, where)
     groups = comps(wanted.groups, {one.nevra.name for one in finished})
     extra = {"group": groups} if set(wanted.groups) != {"named"} else {}
-    return publish(workspace, definition, finished, comment=wanted.title, extra=extra)
+    with workspace.progress.task("look for security fixes"):
+        advisories = advisories_for(workspace, definition, converted.imported)
+    return publish(workspace, definition, finished, comment=wanted.title, extra=extra, advisories=advisories)
 
 
 def set_ledger(workspace: Workspace, name: str) -> Ledger:

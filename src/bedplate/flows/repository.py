@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from bedplate.flows.advisories import advisories_for
 from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import import_locked
@@ -20,6 +21,7 @@ from bedplate.flows.locks import Relock
 from bedplate.flows.own import build_own_packages
 from bedplate.flows.track import locked_track
 from bedplate.flows.workspace import Workspace
+from bedplate.model.advisory import Advisory
 from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.package import Nevra
 from bedplate.packages.atomic import caching
@@ -28,6 +30,7 @@ from bedplate.packages.rpm.reader import RpmPackage
 from bedplate.packages.rpm.sign import sign_rpms
 from bedplate.packages.rpm.tags import Tag
 from bedplate.packages.states import HeldPackage, State, StateStore, merged
+from bedplate.packages.updateinfo import merged_advisories, read_updateinfo, write_updateinfo
 
 KEPT_VERSIONS = 3
 """Versions of one package that a repository holds: the newest, and older ones to go back to."""
@@ -63,7 +66,8 @@ def import_track(workspace: Workspace, name: str, relock: Relock = Relock.NEVER)
     finished = [Finished(one.nevra, one.path, one.rpm_sha256, why.get(one.nevra, ())) for one in imported]
     names = [locked.nevra.name for locked in lock.packages if locked.location is None]
     finished += own_finished(workspace, definition, names)
-    return publish(workspace, definition, finished, comment=f"track {name}")
+    advisories = advisories_for(workspace, definition, imported)
+    return publish(workspace, definition, finished, comment=f"track {name}", advisories=advisories)
 
 
 def own_finished(workspace: Workspace, definition: DefinitionSet, names: Iterable[str]) -> list[Finished]:
@@ -86,11 +90,12 @@ def publish(
     *,
     comment: str,
     extra: Mapping[str, bytes] | None = None,
+    advisories: Sequence[Advisory] = (),
 ) -> ImportResult:
     """Sign what is ``finished``, add it to what the repository holds, write its metadata and keep the state.
 
-    Of each name the :data:`KEPT_VERSIONS` highest versions are kept. Metadata of types in ``extra`` (``group``,
-    ``updateinfo``) takes the place of that of the state before, other types stay.
+    Of each name the :data:`KEPT_VERSIONS` highest versions are kept. Metadata of types in ``extra`` (``group``) takes
+    the place of that of the state before, other types stay. ``advisories`` are added to those published before.
     """
     store = state_store(workspace, definition)
     before = store.current()
@@ -117,6 +122,10 @@ def publish(
             _link(source, target)
         packages.append(RepositoryPackage(target, one.location, _served_sha256(source if source.exists() else target)))
     kept = {**_other_metadata(store.served), **(extra or {})}
+    said = read_updateinfo(kept.pop("updateinfo")) if "updateinfo" in kept else []
+    told = merged_advisories(said, advisories, (one.name for one in held))
+    if told:
+        kept["updateinfo"] = updateinfo(definition, told)
     repository = write_repository(
         store.served,
         packages,
@@ -129,6 +138,12 @@ def publish(
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
     state = State(f"{stamp}-{repository.repomd_sha256[:12]}", now, repository.repomd_sha256, tuple(held), comment)
     return ImportResult(repository, store.keep(state), tuple(one.nevra for one in finished))
+
+
+def updateinfo(definition: DefinitionSet, advisories: Iterable[Advisory]) -> bytes:
+    """Advisories in the form dnf reads, said by the distribution of its stream."""
+    distro = definition.distro
+    return write_updateinfo(advisories, distro.id, f"{distro.name} {distro.stream}")
 
 
 def restore(workspace: Workspace, wanted: str) -> State:

@@ -18,6 +18,7 @@ from xml.etree import ElementTree
 from bedplate.model.definition.distro import Suite, Upstream
 from bedplate.model.errors import BedplateError, TrustError
 from bedplate.model.package import Location, UpstreamPackage
+from bedplate.toolchain.createrepo import createrepo_c
 from bedplate.upstream.decompress import decompress
 from bedplate.upstream.disk import disk_errors
 from bedplate.upstream.download import fetch_file
@@ -193,8 +194,7 @@ def _parse(
     primary: bytes, lists: bytes, upstream: Upstream, suite: Suite, prefix: str, context: IndexContext, where: str
 ) -> list[UpstreamPackage]:
     """The packages of the wanted architectures."""
-    import createrepo_c  # late: its rpm library complains on stderr about a host without rpm
-
+    library = createrepo_c()
     arches = {upstream.arch, "noarch", *upstream.extra_arches}
     with disk_errors(context.store.root):
         context.store.partial.mkdir(parents=True, exist_ok=True)
@@ -205,14 +205,13 @@ def _parse(
                     for found in _iterate(Path(directory), primary, lists)
                     if found.arch in arches
                 ]
-            except (createrepo_c.CreaterepoCError, ValueError) as error:
+            except (library.CreaterepoCError, ValueError) as error:
                 raise TrustError(f"the index is not sound ({error})", where=where) from error
 
 
 def _iterate(directory: Path, primary: bytes, lists: bytes) -> list[Any]:
     """Packages as createrepo_c parses them, from files of already bounded size."""
-    import createrepo_c
-
+    library = createrepo_c()
     first, second = directory / "primary.xml", directory / "filelists.xml"
     first.write_bytes(primary)
     found: dict[str, Any] = {}
@@ -221,10 +220,10 @@ def _iterate(directory: Path, primary: bytes, lists: bytes) -> list[Any]:
         found[package.pkgId] = package
         return True
 
-    createrepo_c.xml_parse_primary(str(first), pkgcb=add, do_files=not lists)
+    library.xml_parse_primary(str(first), pkgcb=add, do_files=not lists)
     if lists:
         second.write_bytes(lists)
-        createrepo_c.xml_parse_filelists(str(second), newpkgcb=lambda digest, _name, _arch: found.get(digest))
+        library.xml_parse_filelists(str(second), newpkgcb=lambda digest, _name, _arch: found.get(digest))
     return list(found.values())
 
 

@@ -74,6 +74,17 @@ class Upstream(Definition):
         return self
 
 
+class AdvisoryPolicy(Definition):
+    """What advisories are made from, and what is said in them."""
+
+    prefix: str = Field(default="", description="Start of every id: PREFIX-YEAR:SOURCE-VERSION-RELEASE")
+    suites: list[str] = Field(default=[], description="Upstream suites that carry security fixes and nothing else")
+    reboot: list[str] = Field(
+        default=[],
+        description="Source packages (glob patterns) whose fix reaches all that runs by a reboot only",
+    )
+
+
 class Distro(Definition):
     """The distribution itself."""
 
@@ -84,3 +95,4 @@ class Distro(Definition):
     stream: str
     upstreams: list[Upstream]
     source_date_epoch: int = Field(description="Seconds since the epoch; every time stamp in an image")
+    advisories: AdvisoryPolicy = AdvisoryPolicy()
