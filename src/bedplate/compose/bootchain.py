@@ -17,7 +17,7 @@ from bedplate.compose.inputs import BuildInputs
 from bedplate.compose.modules import ModuleIndex, index_from_json, index_to_json, load_order, read_index
 from bedplate.compose.stages.cache import write_entry
 from bedplate.compose.stages.identity import ImageName, os_release
-from bedplate.compose.uki import LOADER, STUB, Uki, build_uki, command_line
+from bedplate.compose.uki import LOADER, STUB, Profile, Uki, build_uki, command_line, profile_line
 from bedplate.model.digest import canonical_json, identity
 from bedplate.model.errors import BadInput
 from bedplate.model.package import PackageContent
@@ -100,15 +100,18 @@ class BootChain:
 
     def finish(self, parts: BootParts, root_options: Sequence[str], folder: Path) -> Uki:
         """Make and sign the UKI in ``folder``."""
+        kernel = self.inputs.track.kernel
+        line = command_line(kernel.command_line, root_options)
         uki = build_uki(
             parts.stub,
             parts.kernel,
             parts.initrd,
             parts.os_release,
             self.modules.version,
-            command_line(self.inputs.track.kernel.command_line, root_options),
+            line,
             self.inputs.keys.pcr_public_key,
             self.inputs.keys.pcr_sign,
+            [Profile(one.id, one.title, profile_line(line, one.command_line)) for one in kernel.profiles],
         )
         (folder / UKI_UNSIGNED).write_bytes(uki.data)
         self.inputs.keys.sign_efi(folder / UKI_UNSIGNED, folder / UKI)

@@ -6,8 +6,9 @@ the PCR key's (deterministic) signature; the Secure Boot signature holds a time 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -19,16 +20,30 @@ from bedplate.toolchain.run import Toolbox
 
 STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 _OF_THE_BUILD = ("roothash=", "root=", "rootfstype=", "init=", "rdinit=")
+_NEVER_OTHERS = ("roothash=", "init=", "rdinit=")
+# Without an ID: systemd-boot calls the first entry by the name of the image alone.
+_FIRST_PROFILE = b"# as the image says\n"
 LOADER = "/usr/lib/systemd/boot/efi/systemd-bootx64.efi"
 
 
 @dataclass(frozen=True, slots=True)
+class Profile:
+    """A further way to start the image: the ``id`` and ``title`` of its entry, and the whole command line."""
+
+    id: str
+    title: str
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True)
 class Uki:
-    """The unsigned image and the values of PCR 11 (hex, by phase path) it leads to."""
+    """The unsigned image and the values of PCR 11 (hex, by phase path) it leads to; ``profiles`` holds those of each
+    further profile by its id."""
 
     data: bytes
     command_line: str
     pcr11: dict[str, str]
+    profiles: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def command_line(options: Sequence[str], root: Sequence[str]) -> str:
@@ -47,6 +62,22 @@ def command_line(options: Sequence[str], root: Sequence[str]) -> str:
     return " ".join([*options, *root])
 
 
+def profile_line(line: str, options: Sequence[str]) -> str:
+    """The command line of a profile: the image's, and ``options`` behind it.
+
+    Raises:
+        BadInput: an option that says what is trusted, or with white space.
+    """
+    wrong = [option for option in options if option.startswith(_NEVER_OTHERS) or option.split() != [option]]
+    if wrong:
+        raise BadInput(
+            "these options cannot stand in the command_line of a profile",
+            details=wrong,
+            remedy="what is trusted is the same for every entry of an image; write one option an entry",
+        )
+    return " ".join([line, *options])
+
+
 def public_key_of(certificate: bytes) -> bytes:
     """PEM of the public key in a PEM certificate."""
     key = x509.load_pem_x509_certificate(certificate).public_key()
@@ -62,8 +93,10 @@ def build_uki(
     cmdline: str,
     pcr_public_key: bytes,
     pcr_sign: pcr.Sign,
+    profiles: Sequence[Profile] = (),
 ) -> Uki:
-    """Make the unsigned image.
+    """Make the unsigned image. Its first entry has ``cmdline``; each of ``profiles`` is one more. The signed policies
+    are those of all of them.
 
     Args:
         pcr_public_key: PEM; also put into the image, where the node finds what to seal to.
@@ -78,11 +111,26 @@ def build_uki(
         pe.Section(".linux", kernel),
     ]
     own = {section.name: section.data for section in pe.sections(stub, STUB) if section.name == ".sbat"}
-    values = pcr.expected({**own, **{section.name: section.data for section in content}})
-    signature = pe.Section(".pcrsig", pcr.signature_json(values, pcr_public_key, pcr_sign))
-    # The kernel comes last: old kernels unpack themselves behind their own section.
-    image = pe.add_sections(stub, [*content[:-1], signature, content[-1]], STUB)
-    return Uki(image, cmdline, values)
+    base = {**own, **{section.name: section.data for section in content}}
+    first = {".profile": _FIRST_PROFILE} if profiles else {}
+    values = pcr.expected({**base, **first})
+    more = {one.id: _profile_sections(one, os_release) for one in profiles}
+    others = {name: pcr.expected({**base, **sections}) for name, sections in more.items()}
+    all_values = [values, *others.values()]
+    signed = {f"{number} {phase}": value for number, by in enumerate(all_values) for phase, value in by.items()}
+    signature = pe.Section(".pcrsig", pcr.signature_json(signed, pcr_public_key, pcr_sign))
+    # The kernel comes last of what all entries share: what stands behind a .profile is of that entry alone.
+    behind = [pe.Section(name, data) for sections in (first, *more.values()) for name, data in sections.items()]
+    image = pe.add_sections(stub, [*content[:-1], signature, content[-1], *behind], STUB)
+    return Uki(image, cmdline, values, others)
+
+
+def _profile_sections(profile: Profile, os_release: bytes) -> dict[str, bytes]:
+    # A sort key of its own: systemd-boot 257 takes profiles of one key in no order, and the first entry must be first.
+    # It also gives all entries of an image on trial one id, so that the first is what that id means.
+    name = re.sub(rb"^IMAGE_ID=(.*)$", rb"IMAGE_ID=\1-" + profile.id.encode(), os_release, flags=re.M)
+    text = f'ID={profile.id}\nTITLE="{profile.title}"\n'
+    return {".profile": text.encode(), ".osrel": name, ".cmdline": profile.command_line.encode()}
 
 
 def sign_efi(toolbox: Toolbox, unsigned: Path, key: Path, certificate: Path, signed: Path) -> None:

@@ -37,6 +37,7 @@ from bedplate.verify.inspection import (
     BesideFact,
     Inspection,
     PartitionFact,
+    ProfileFact,
     ProgramFact,
     RootFact,
     SectionFact,
@@ -217,20 +218,30 @@ def _program(data: bytes, where: str) -> tuple[ProgramFact, PeFile]:
 def _uki(data: bytes, where: str) -> UkiFact:
     fact, program = _program(data, where)
     sections: dict[str, bytes] = {}
+    profiles: list[dict[str, bytes]] = []
     listed = []
     for section in program.sections:
         content = data[section.offset : section.offset + section.size]
-        if section.name in sections:
+        if section.name == ".profile":
+            profiles.append({})
+        here = profiles[-1] if profiles else sections
+        if section.name in here:
             raise BadInput(f"section {section.name} is there twice", where=where, remedy="build the image again")
-        sections[section.name] = content
+        here[section.name] = content
         listed.append(SectionFact(section.name, section.size, sha256(content)))
     if ".linux" not in sections:
         raise BadInput("an EFI program without a kernel, not a unified kernel image", where=where)
-    values = pcr.expected(sections)
+    values = pcr.expected({**sections, **profiles[0]} if profiles else sections)
+    more = []
+    for number, own in enumerate(profiles[1:], 1):
+        profile = _profile(own, number)
+        more.append(profile)
+        expected = pcr.expected({**sections, **own})
+        values.update((f"{phase}@{profile.id}", value) for phase, value in expected.items())
     policies = {phase: pcr.policy_digest(bytes.fromhex(value)) for phase, value in values.items()}
     command_line = program.text(".cmdline")
-    named = _ROOT_HASH.findall(command_line)
-    if len(named) > 1:
+    named = _ROOT_HASH.findall(" ".join([command_line, *(one.command_line for one in more)]))
+    if len(set(named)) > 1 or len(_ROOT_HASH.findall(command_line)) > 1:
         raise BadInput("the command line names two root hashes", where=where, remedy="build the image again")
     return UkiFact(
         program=fact,
@@ -240,7 +251,14 @@ def _uki(data: bytes, where: str) -> UkiFact:
         kernel_version=program.text(".uname"),
         root_hash=named[0] if named else "",
         pcr=check_policies(sections.get(".pcrsig"), sections.get(".pcrpkey"), values, policies),
+        profiles=tuple(more),
     )
+
+
+def _profile(own: Mapping[str, bytes], number: int) -> ProfileFact:
+    said = parse_os_release(own[".profile"].rstrip(b"\0").decode(errors="replace"))
+    line = own.get(".cmdline", b"").rstrip(b"\0 \n").decode(errors="replace")
+    return ProfileFact(said.get("ID", str(number)), said.get("TITLE", ""), line)
 
 
 def _verity(disk: OpenDisk, root_hash: str) -> VerityFact:

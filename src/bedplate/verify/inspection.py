@@ -63,8 +63,19 @@ class SectionFact:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileFact:
+    """A further entry of a unified kernel image: its command line is the whole one, empty where it has none of its
+    own."""
+
+    id: str
+    title: str
+    command_line: str
+
+
+@dataclass(frozen=True, slots=True)
 class UkiFact:
-    """A unified kernel image. ``root_hash`` is the one in its command line, empty without one."""
+    """A unified kernel image. ``root_hash`` is the one in its command line, empty without one. ``command_line`` is that
+    of the first entry, ``profiles`` are the others; phases of theirs end with ``@ID`` in ``pcr``."""
 
     program: ProgramFact
     sections: tuple[SectionFact, ...]
@@ -73,6 +84,7 @@ class UkiFact:
     kernel_version: str
     root_hash: str
     pcr: PcrPolicies
+    profiles: tuple[ProfileFact, ...] = ()
 
     def section_bytes(self, name: str) -> int:
         """Size of a section, 0 without it."""

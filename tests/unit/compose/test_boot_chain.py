@@ -77,6 +77,42 @@ def test_a_stub_that_is_no_program(data: bytes) -> None:
 
 
 @pytest.mark.tools
+def test_each_profile_has_its_own_command_line_and_a_signed_policy(toolbox: Toolbox, key: rsa.RSAPrivateKey) -> None:
+    stub = toolbox.tree.path(STUB).read_bytes()
+
+    def sign(data: bytes) -> bytes:
+        return key.sign(data, padding.PKCS1v15(), hashes.SHA256())
+
+    def made(*profiles: uki.Profile) -> uki.Uki:
+        return uki.build_uki(
+            stub, stub, b"initrd", b"ID=x\nIMAGE_ID=x-y\nA=b\n", "6.12", "quiet", public_pem(key), sign, profiles
+        )
+
+    other = uki.Profile("other", "another way", uki.profile_line("quiet", ["preempt=full"]))
+    plain, two = made(), made(other)
+    assert plain.profiles == {}
+    values = [*two.pcr11.values(), *two.profiles["other"].values()]
+    assert len({*values, *plain.pcr11.values()}) == 3 * len(two.pcr11)
+    sections = pe.sections(two.data, "uki")
+    at = [section.name for section in sections].index(".profile")
+    assert [(one.name, one.data) for one in sections[at:]] == [
+        (".profile", b"# as the image says\n"),
+        (".profile", b'ID=other\nTITLE="another way"\n'),
+        # It must come behind the first entry in the menu, which goes by this name.
+        (".osrel", b"ID=x\nIMAGE_ID=x-y-other\nA=b\n"),
+        (".cmdline", b"quiet preempt=full"),
+    ]
+    policies = {one["pol"] for one in json.loads(next(s.data for s in sections if s.name == ".pcrsig"))["sha256"]}
+    assert policies == {pcr.policy_digest(bytes.fromhex(value)).hex() for value in values}
+
+
+@pytest.mark.parametrize("option", ["roothash=0", "init=/bin/sh", "rdinit=/x", "two words", ""])
+def test_a_profile_says_nothing_about_what_is_trusted(option: str) -> None:
+    with pytest.raises(BadInput, match="cannot stand in the command_line of a profile"):
+        uki.profile_line("quiet", [option])
+
+
+@pytest.mark.tools
 def test_pcr_11_and_its_signature_are_what_systemd_measure_says(
     tmp_path: Path, toolbox: Toolbox, key: rsa.RSAPrivateKey
 ) -> None:

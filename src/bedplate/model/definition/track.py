@@ -39,13 +39,26 @@ class Root(Definition):
         return self
 
 
+class Profile(Definition):
+    """A further way to start a kernel: an entry of its own in the boot menu, out of the same signed image.
+
+    ``command_line`` stands behind the kernel's options and those that name the root; of two options that say the same
+    thing the later one counts. The entry is called ``FILE.efi@ID`` once its image was found good. While the image is on
+    trial only the menu leads to it: systemd-boot 257 then calls all entries ``FILE.efi``, which means the first.
+    """
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
+    title: str = Field(pattern=r"^[\w ,.()-]+$", description="What the boot menu shows beside the name of the image")
+    command_line: list[str]
+
+
 class Kernel(Definition):
     """The kernel, its command line and its modules.
 
     ``modules`` are module names or glob patterns below ``/usr/lib/modules/*/kernel``; everything else is left out of
     the image, but dependencies of a listed module are kept. ``initrd_modules`` are loaded by the initrd, in order.
     ``module_files`` says whether the listed modules lie in the image unpacked, or all of them as their package ships
-    them, which is what a package manager on the machine expects.
+    them, which is what a package manager on the machine expects. ``profiles`` are further entries of the boot menu.
     """
 
     package: str
@@ -53,11 +66,20 @@ class Kernel(Definition):
     modules: list[str] = []
     initrd_modules: list[str]
     module_files: Literal["plain", "shipped"] = "plain"
+    profiles: list[Profile] = []
 
     @model_validator(mode="after")
     def _shipped_are_all(self) -> Self:
         if self.module_files == "shipped" and self.modules:
             raise ValueError("shipped module files are all there: `modules` must be empty")
+        return self
+
+    @model_validator(mode="after")
+    def _names_are_their_own(self) -> Self:
+        names = ["main", *(one.id for one in self.profiles)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"profiles called {', '.join(twice)} are there twice; the first entry is called main")
         return self
 
 
