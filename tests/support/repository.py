@@ -1,14 +1,9 @@
-"""A signed repository of a track's packages and some more, served on the loopback address."""
+"""A signed repository of a track's packages and some more."""
 
 from __future__ import annotations
 
-import functools
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from bedplate.flows.advisories import advisories_for
 from bedplate.flows.definition import read_definition
@@ -21,11 +16,6 @@ from bedplate.flows.workspace import Workspace
 from bedplate.model.package import Nevra
 from bedplate.packages.repository import RepositoryPackage, write_repository
 from bedplate.packages.rpm.sign import sign_rpms
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: tests read what they assert."""
 
 
 def make_repository(workspace: Workspace, track: str, more: Sequence[str], root: Path) -> Path:
@@ -53,17 +43,3 @@ def make_repository(workspace: Workspace, track: str, more: Sequence[str], root:
         extra={"updateinfo": updateinfo(definition, advisories_for(workspace, definition, imported))},
     )
     return root
-
-
-@contextmanager
-def served(root: Path) -> Iterator[int]:
-    """Serve ``root`` over HTTP on the loopback address; gives the port."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(root)))
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield int(server.server_address[1])
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join(10)

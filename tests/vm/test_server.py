@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from tests.support.repository import make_repository, served
+from tests.support.repository import make_repository
 
 from bedplate.emulator.accelerator import choose
 from bedplate.emulator.machine import Machine
@@ -20,6 +20,7 @@ from bedplate.flows.build import build_track
 from bedplate.flows.images import find_image
 from bedplate.flows.locks import Relock
 from bedplate.flows.workspace import Workspace
+from bedplate.packages.serving import repository_server
 from bedplate.toolchain.run import Completed, Toolbox
 
 pytestmark = pytest.mark.vm
@@ -59,7 +60,7 @@ def guest(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempP
     options, access = with_ssh(machine_options(workspace, image), place)
     key = options.credentials["ssh.authorized_keys.root"].decode().strip()
     seed = write_seed(toolbox, place / "seed.img", USER_DATA.format(key=key), instance="one", hostname="first")
-    with served(repository) as port:
+    with repository_server(repository) as port:
         address = f"http://10.0.2.2:{port}\n".encode()
         options = replace(
             options,

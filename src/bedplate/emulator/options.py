@@ -9,6 +9,9 @@ from pathlib import Path
 
 GIB = 1 << 30
 
+HOST_ADDRESS = "10.0.2.2"
+"""Where the host's loopback address is for a machine on the emulator's own network."""
+
 
 class Acceleration(StrEnum):
     """How the guest's instructions are run."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bedplate.emulator.credentials import ssh_credentials
 from bedplate.emulator.machine import Machine
 from bedplate.emulator.options import Forward, MachineOptions
+from bedplate.model.errors import BadInput
 
 SSH_PORT = 22
 
@@ -64,6 +66,21 @@ def free_port() -> int:
     """A TCP port of the loopback address that nobody listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         return int(server.getsockname()[1])
+
+
+def require_free(ports: Iterable[int]) -> None:
+    """Stop when somebody listens on one of these ports of the loopback address: the emulator would only end.
+
+    Raises:
+        BadInput: with the port.
+    """
+    for port in ports:
+        try:
+            socket.create_server(("127.0.0.1", port)).close()
+        except OSError as error:
+            raise BadInput(
+                f"port {port} cannot be forwarded: {error.strerror}", remedy="name another port, or end what uses it"
+            ) from error
 
 
 def wait_until_reachable(machine: Machine, access: SshAccess, seconds: float) -> bool:

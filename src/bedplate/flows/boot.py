@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bedplate.compose.limits import check_listening
@@ -13,9 +14,10 @@ from bedplate.emulator.boot import BootRequest, boot_and_report
 from bedplate.emulator.channel import Listener
 from bedplate.emulator.machine import Machine, MachineState, temporary_state
 from bedplate.emulator.oci import ContainerFile, oci_archive, proof_command
-from bedplate.emulator.options import Accelerator, MachineOptions
+from bedplate.emulator.options import HOST_ADDRESS, Accelerator, Forward, MachineOptions
 from bedplate.emulator.report import BootReport
-from bedplate.emulator.ssh import SshAccess, with_ssh
+from bedplate.emulator.seed import write_seed
+from bedplate.emulator.ssh import SshAccess, require_free, with_ssh
 from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
 from bedplate.flows.images import FoundImage
@@ -27,9 +29,11 @@ from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import BedplateError, Finding, Level
 from bedplate.model.lock import Lock
 from bedplate.packages.rpm.reader import RpmPackage
+from bedplate.packages.serving import repository_server
 
 PROOF_PACKAGE = "busybox-static"
 _PROOF_PROGRAM = "/usr/bin/busybox"
+REPOSITORY_CREDENTIAL = "bedplate.repository"
 
 
 def machine_options(workspace: Workspace, image: FoundImage) -> MachineOptions:
@@ -144,21 +148,50 @@ def running_machine(
     ssh: bool = False,
     state_directory: Path | None = None,
     on_console: Listener | None = None,
+    repository: Path | None = None,
+    user_data: str = "",
+    forwards: Sequence[Forward] = (),
 ) -> Iterator[tuple[Machine, SshAccess | None, Accelerator]]:
     """A running machine for a person: its console's bytes go to ``on_console``, input through ``machine.console``.
 
     ``state_directory`` keeps disk changes, firmware variables and the TPM from one call to the next; without it they
-    are gone when the machine ends.
+    are gone when the machine ends. ``repository`` is served to the machine and named to it by a credential;
+    ``user_data`` is what cloud-init finds; ``forwards`` are ports of the loopback address that lead into the machine.
+
+    Raises:
+        BadInput: a port that is to be forwarded, or that a kept machine knows its repository by, is taken.
     """
+    require_free(forward.host_port for forward in forwards)
     toolbox = prepare_tools(workspace)
     accelerator = choose(toolbox, _accelerator_cache(workspace))
-    options = machine_options(workspace, image)
-    with tempfile.TemporaryDirectory(prefix="bedplate-") as scratch, _state(state_directory) as state:
+    options = replace(machine_options(workspace, image), forwards=tuple(forwards))
+    with ExitStack() as stack:
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bedplate-")))
+        state = stack.enter_context(_state(state_directory))
         access = None
         if ssh:
-            options, access = with_ssh(options, Path(scratch))
+            options, access = with_ssh(options, scratch)
+        if user_data:
+            hostname = image.build.track if image.build else "guest"
+            seed = write_seed(toolbox, scratch / "seed.img", user_data, instance=state.identity, hostname=hostname)
+            options = replace(options, drives=(*options.drives, seed))
+        if repository is not None:
+            port = stack.enter_context(_repository(repository, state))
+            address = f"http://{HOST_ADDRESS}:{port}\n".encode()
+            options = replace(options, credentials={**options.credentials, REPOSITORY_CREDENTIAL: address})
         with Machine(options, accelerator, toolbox, state, on_console) as machine:
             yield machine, access, accelerator
+
+
+@contextmanager
+def _repository(root: Path, state: MachineState) -> Iterator[int]:
+    """Serve on the same port on every boot of a kept machine: it wrote the address down on its first one."""
+    kept = state.directory / "repository-port"
+    port = int(kept.read_text()) if kept.is_file() else 0
+    with repository_server(root, port=port) as served:
+        state.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept.write_text(f"{served}\n")
+        yield served
 
 
 @contextmanager

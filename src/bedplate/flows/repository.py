@@ -78,9 +78,14 @@ def own_finished(workspace: Workspace, definition: DefinitionSet, names: Iterabl
     ]
 
 
+def repository_root(workspace: Workspace) -> Path:
+    """The directory a web server serves: dnf's address of the repository leads to it."""
+    return part(workspace, "repository")
+
+
 def state_store(workspace: Workspace, definition: DefinitionSet) -> StateStore:
     """The states of the repository of the definition's stream."""
-    return StateStore(part(workspace, "repository"), f"{definition.distro.stream}/{ARCHITECTURE}")
+    return StateStore(repository_root(workspace), f"{definition.distro.stream}/{ARCHITECTURE}")
 
 
 def publish(

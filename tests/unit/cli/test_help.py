@@ -55,11 +55,23 @@ def run(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     [
         (["build", "nowhere"], "no track 'nowhere'"),
         (["inspect", "nothing.raw"], "there is no image"),
+        (["boot", "server", "--forward", "80"], "is not HOST:GUEST"),
+        (["boot", "server", "--user-data", "nothing.yaml"], "user data cannot be read"),
+        (["packages", "serve"], "no package repository here"),
         (["keys", "show", "nope"], "no key 'nope'"),
         (["keys", "create", "coffee"], "no key role"),
         (["--distro", "/nonexistent", "keys", "list"], "no distribution is defined here"),
     ],
-    ids=["unknown-track", "unknown-image", "unknown-key-id", "unknown-role", "no-definition"],
+    ids=[
+        "unknown-track",
+        "unknown-image",
+        "bad-forward",
+        "no-user-data",
+        "nothing-to-serve",
+        "unknown-key-id",
+        "unknown-role",
+        "no-definition",
+    ],
 )
 def test_bad_input_is_a_line_with_a_remedy_and_exit_code_2(tmp_path, arguments, words):
     done = run(tmp_path, *arguments)

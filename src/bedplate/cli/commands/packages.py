@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -10,7 +13,7 @@ import typer
 from bedplate.cli.options import Json, Relock, relock_policy
 from bedplate.cli.state import STATE
 
-app = typer.Typer(help="Packages: import, search, show, why, diff, snapshots, scripts.", no_args_is_help=True)
+app = typer.Typer(help="Packages: import, search, show, why, diff, snapshots, serve, scripts.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(help="Name of a package in the repository")]
 Track = Annotated[str, typer.Option("--track", help="Whose lock says which packages")]
@@ -191,3 +194,28 @@ def scripts(
     STATE.output.result([asdict(row) for row in rows], "\n".join(lines))
     if ledger.unaccounted:
         raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    directory: Annotated[Path | None, typer.Argument(help="Another repository than the imported one")] = None,
+    address: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: one that is free")] = 8090,
+    as_json: Json = False,
+) -> None:
+    """Serve the repository over HTTP until it is interrupted. Example: bedplate packages serve --address 192.0.2.1"""
+    from bedplate.flows.repository import repository_root
+    from bedplate.packages.serving import repository_server
+
+    root = directory or repository_root(STATE.begin(as_json))
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)
+    with repository_server(root, address, port) as used:
+        host = f"[{address}]" if ":" in address else address
+        url = f"http://{host}:{used}"
+        STATE.output.result(
+            {"url": url, "directory": str(root)},
+            f"serving {root}\nwrite this to /etc/dnf/vars/bedplate_url of a machine: {url}",
+        )
+        sys.stdout.flush()
+        signal.sigwait(ends)
