@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from bedplate.packages.deb.container import bad_package
@@ -16,6 +17,7 @@ ALIASES: Mapping[str, str] = {
 }
 """Top-level links of the merged /usr (Debian does not merge sbin into bin)."""
 
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _FOREIGN = ("/tmp/", "/var/tmp/", "/dev/shm/", "/home/", "/build/")
 """Places that are not the image's own: a packaged link into them lets whoever writes there decide what it means."""
 
@@ -30,7 +32,7 @@ def canonical(name: str, limit: int, where: str) -> str:
         raise bad_package(where, f"the path {name!r} is absolute")
     if len(name.encode()) > limit:
         raise bad_package(where, f"a path is longer than {limit} bytes")
-    if any(ord(char) < 0x20 or ord(char) == 0x7F for char in name):
+    if _CONTROL.search(name):
         raise bad_package(where, f"the path {name!r} has control characters")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts:

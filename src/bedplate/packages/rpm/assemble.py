@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileEntry, FileFlag, FileKind
@@ -234,6 +235,7 @@ def _file_entries(layout: Layout, digests: Mapping[str, str], colours: Mapping[s
     return entries
 
 
+@cache  # flags are few, and their arithmetic is slow
 def _file_bits(flags: FileFlag) -> int:
     return sum(bit for flag, bit in FILE_BITS.items() if flags & flag)
 

@@ -16,7 +16,7 @@ from bedplate.model.package import FileEntry, FileKind
 
 TYPE_BITS = {FileKind.FILE: 0o100000, FileKind.DIRECTORY: 0o040000, FileKind.SYMLINK: 0o120000}
 TRAILER = "TRAILER!!!"
-_NEWC = "070701"
+_HEADER = b"070701" + b"%08x" * 13
 _STRIPPED = "07070X"
 _BLOCK = 256 * 1024
 
@@ -24,7 +24,7 @@ _BLOCK = 256 * 1024
 def newc_header(name: bytes, *, inode: int = 0, mode: int = 0, links: int = 1, mtime: int = 0, size: int = 0) -> bytes:
     """One cpio member header with its name, padded to a multiple of four bytes."""
     numbers = (inode, mode, 0, 0, links, mtime, size, 0, 0, 0, 0, len(name) + 1, 0)
-    header = (_NEWC + "".join(f"{number:08x}" for number in numbers)).encode() + name + b"\0"
+    header = _HEADER % numbers + name + b"\0"
     return header + b"\0" * (-len(header) % 4)
 
 
