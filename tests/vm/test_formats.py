@@ -1,7 +1,8 @@
-"""A server's base image runs as a container, in the container host of the same distribution."""
+"""The server's other forms are read by what they are for: a container host, and what imports disks."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -53,3 +54,22 @@ def test_containerd_runs_the_base_image(workspace, container_image, tmp_path):
     assert f"ref localhost/bedplate-server:{server.build.version}" in lines
     assert "track server" in lines and "python OpenSSL" in lines and "no modules" in lines
     assert int(next(line for line in lines if line.startswith("packages ")).split()[1]) > 100
+
+
+def test_qemu_reads_the_disks_and_the_fixed_one_is_as_azure_wants_it(workspace):
+    server = build_tracks(workspace, ["server"]).builds[0]
+    server = add_formats(workspace, server, ["qcow2", "vhd"])
+    tools = prepare_tools(workspace)
+    disk, qcow2, vhd = (server.build.path(name) for name in ("disk.raw", "disk.qcow2", "disk.vhd"))
+    checked = json.loads(tools.run("qemu-img", "check", "--output=json", qcow2).text)
+    assert not any(checked.get(problem) for problem in ("corruptions", "leaks", "check-errors"))
+    tools.run("qemu-img", "compare", "-f", "raw", "-F", "qcow2", disk, qcow2)
+    tools.run("qemu-img", "compare", "-f", "raw", "-F", "vpc", disk, vhd)
+    # Azure: fixed, a whole number of MiB, and the footer's size is the disk's.
+    size = json.loads(tools.run("qemu-img", "info", "-f", "vpc", "--output=json", vhd).text)["virtual-size"]
+    assert size % (1 << 20) == 0 and vhd.stat().st_size == size + 512
+    with vhd.open("rb") as stream:
+        stream.seek(-512, 2)
+        footer = stream.read()
+    assert footer[:8] == b"conectix" and int.from_bytes(footer[60:64], "big") == 2
+    assert int.from_bytes(footer[48:56], "big") == size
