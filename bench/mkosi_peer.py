@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bedplate.emulator.machine import temporary_state
+from bedplate.emulator.seed import write_seed
 from bedplate.flows.boot import boot_image, machine_options
 from bedplate.flows.definition import read_definition
 from bedplate.flows.images import FoundImage
@@ -25,9 +26,10 @@ from bedplate.flows.tools import prepare_tools
 from bedplate.flows.upstream import find_all_mirrors
 from bedplate.flows.workspace import Workspace
 
+USER_DATA = "#cloud-config\nusers: [default, {name: ada}]\n"
 ROOT = Path(__file__).resolve().parent.parent
-TRACK = "container"
-PEER_BUILD = "mkosi, clean build"
+PEER_BUILD, PEER_IMAGE, OUR_IMAGE = "mkosi, clean build", "mkosi image", "Bedplate image"
+FULL, TOGETHER = "full compose, imported packages at hand", "all tracks in one go"
 
 
 @dataclass
@@ -37,6 +39,7 @@ class Figure:
     name: str
     seconds: list[float] = field(default_factory=list)
     processor: list[float] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def median(self) -> float:
@@ -107,13 +110,15 @@ class Bedplate:
     # Programs of one package, of which each run leaves out another one: the package's content changes each time.
     _LEFT_OUT = ("factor", "shred", "tsort", "ptx", "csplit", "pinky", "vdir", "users", "uptime", "who")
 
-    def __init__(self, workspace: Workspace, scratch: Path) -> None:
+    def __init__(self, workspace: Workspace, scratch: Path, track: str) -> None:
+        self.track = track
         self.cache, self.distro, self.output = scratch / "cache", scratch / "distro", scratch / "images"
         self.cache.mkdir(parents=True)
         for name in ("store", "indexes", "descriptions", "rpms", "tools", "compose", "locks"):
             if (workspace.cache / name).is_dir():
                 shutil.copytree(workspace.cache / name, self.cache / name, symlinks=True, copy_function=os.link)
         shutil.copytree(workspace.distro, self.distro, symlinks=True)
+        (scratch / "src").symlink_to(ROOT / "src")  # the definition has links to it
         self.environ = {**os.environ, "BEDPLATE_CACHE": str(self.cache), "BEDPLATE_DISTRO": str(self.distro)}
         self._changes = iter(self._LEFT_OUT)
 
@@ -126,7 +131,11 @@ class Bedplate:
 
     def build(self) -> None:
         """The command a user types."""
-        self.run("build", TRACK, "--output", str(self.output))
+        self.run("build", self.track, "--output", str(self.output))
+
+    def build_together(self) -> None:
+        """Every track in one go."""
+        self.run("build", "--output", str(self.output))
 
     def forget_composed(self) -> None:
         """Leave the imported packages, forget everything composed from them."""
@@ -148,7 +157,7 @@ class Bedplate:
         """Change what one package holds, and lock the result: it is imported, not yet composed."""
         drop = f"/usr/bin/{next(self._changes)}"
         (self.distro / "packages/bench.toml").write_text(f'[[package]]\nname = "coreutils"\ndrop = ["{drop}"]\n')
-        self.run("lock", TRACK)
+        self.run("lock", self.track)
 
 
 def _write(path: Path, text: str) -> None:
@@ -172,7 +181,11 @@ def host_sources(workspace: Workspace) -> str:
 def main() -> None:
     """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--track", default="container", help="whose packages and image")
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--together", action="store_true", help="build all tracks in one go too")
+    parser.add_argument("--set", dest="package_set", default="", help="import this package set too")
+    parser.add_argument("--brief", action="store_true", help="without the rebuilds after a change")
     parser.add_argument("--alone", action="store_true", help="Bedplate without the peer, which takes minutes")
     parser.add_argument("--boot", action="store_true", help="boot both images too")
     parser.add_argument("--json", type=Path)
@@ -188,32 +201,43 @@ def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) ->
     runs, rows = options.runs, []
     images: dict[str, Path] = {}
     if not options.alone:
-        peer = prepare_peer(workspace, scratch / "peer")
+        peer = prepare_peer(workspace, scratch / "peer", options.track)
         rows.append(timed(PEER_BUILD, peer.build, runs))
-        images["mkosi image"] = peer.image
-    ours = Bedplate(workspace, scratch / "ours")
+        images[PEER_IMAGE] = peer.image
+    ours = Bedplate(workspace, scratch / "ours", options.track)
     ours.build()
-    rows += [
-        timed("full compose, imported packages at hand", ours.build, runs, ours.forget_composed),
-        timed("after one package changed", ours.build, runs, ours.change_package),
-        timed("after one owned file changed", ours.build, runs, ours.change_owned_file),
-        timed("nothing changed", ours.build, runs),
-        timed(
-            "import of all packages, empty cache",
-            lambda: ours.run("packages", "import", "--track", TRACK),
-            runs,
-            ours.forget_imported,
-        ),
-    ]
+    rows.append(timed(FULL, ours.build, runs, ours.forget_composed))
+    if options.together:
+        ours.build_together()  # what the other tracks need is imported
+        rows.append(timed(TOGETHER, ours.build_together, runs, ours.forget_composed))
+    if not options.brief:
+        rows += [
+            timed("after one package changed", ours.build, runs, ours.change_package),
+            timed("after one owned file changed", ours.build, runs, ours.change_owned_file),
+            timed("nothing changed", ours.build, runs),
+        ]
     if options.boot:
-        rows += boots(workspace, {**images, "Bedplate image": ours.output / TRACK / "disk.raw"}, runs)
+        rows += boots(workspace, {**images, OUR_IMAGE: ours.output / options.track / "disk.raw"}, runs)
+    # Last: it forgets what the builds need.
+    track, named = ("packages", "import", "--track", options.track), options.package_set
+    rows.append(timed("import of all packages, empty cache", lambda: ours.run(*track), runs, ours.forget_imported))
+    if named:
+        ours.run("packages", "import", "--set", named)  # downloads
+        rows.append(
+            timed(
+                f"import of the set {named}, empty cache",
+                lambda: ours.run("packages", "import", "--set", named),
+                runs,
+                ours.forget_imported,
+            )
+        )
     return rows
 
 
-def prepare_peer(workspace: Workspace, scratch: Path) -> Mkosi:
+def prepare_peer(workspace: Workspace, scratch: Path, track: str) -> Mkosi:
     """mkosi with its package cache filled."""
     definition = read_definition(workspace)
-    names = [name for name in definition.track(TRACK).packages if name not in definition.own]
+    names = [name for name in definition.track(track).packages if name not in definition.own]
     tree = prepare_tools(workspace, "bench", Relock.WHEN_NEEDED).tree.root
     scratch.mkdir()
     peer = Mkosi(tree, scratch, names, host_sources(workspace))
@@ -222,37 +246,69 @@ def prepare_peer(workspace: Workspace, scratch: Path) -> Mkosi:
 
 
 def boots(workspace: Workspace, images: dict[str, Path], runs: int) -> list[Figure]:
-    """Seconds from power-on to ``running``, Secure Boot and TPM on: each image's first boot and the one after."""
-    rows = []
+    """Seconds from power-on to ``running``, Secure Boot and TPM on: each image's first boot and the one after.
+
+    Both find a seed for cloud-init, so that an image that has it configures itself on its first boot.
+    """
+    toolbox, rows = prepare_tools(workspace), []
     for name, path in images.items():
         image = FoundImage(path, None, None)
         options = machine_options(workspace, image)
-        if name == "mkosi image":
+        if name == PEER_IMAGE:
             # Unsigned: Secure Boot off for the peer alone, which can only make it quicker.
             options = replace(options, certificates=())
         first, second = Figure(f"{name}, first boot"), Figure(f"{name}, second boot")
-        for _ in range(runs):
+        for number in range(runs):
             with temporary_state() as state:
+                state.directory.mkdir(exist_ok=True)
+                seed = write_seed(
+                    toolbox, state.directory / "seed", USER_DATA, instance=f"bench-{number}", hostname="bench"
+                )
+                drives = (*options.drives, seed)
                 for figure in (first, second):
-                    report = boot_image(workspace, image, options=options, state=state, with_container=False)
+                    report = boot_image(
+                        workspace, image, options=replace(options, drives=drives), state=state, with_container=False
+                    )
                     figure.seconds.append(report.boot_seconds.total)
-                    print(f"{figure.name}: {report.state}, {report.boot_seconds}", file=sys.stderr, flush=True)
+                    figure.notes.append(f"{report.state}, SELinux {report.selinux or 'off'}")
+                    print(f"{figure.name}: {figure.notes[-1]}, {report.boot_seconds}", file=sys.stderr, flush=True)
         rows += [first, second]
     return rows
 
 
+RATIOS = (
+    ("mkosi's clean build by a full compose", PEER_BUILD, FULL),
+    ("all tracks by the track alone", TOGETHER, FULL),
+    ("mkosi's first boot by ours", f"{PEER_IMAGE}, first boot", f"{OUR_IMAGE}, first boot"),
+    ("mkosi's second boot by ours", f"{PEER_IMAGE}, second boot", f"{OUR_IMAGE}, second boot"),
+)
+
+
 def report(figures: list[Figure], target: Path | None) -> None:
     """Print medians and ratios, and keep them as JSON when asked to."""
-    peer = next((figure.median for figure in figures if figure.name == PEER_BUILD), None)
+    known = {figure.name: figure for figure in figures}
+    peer = known.get(PEER_BUILD)
     print(f"{'':44} {'median':>8} {'min':>8} {'max':>8} {'processors':>10}  mkosi is slower by")
     for figure in figures:
-        ratio = f"{peer / figure.median:6.1f}" if peer and figure.name != PEER_BUILD else ""
+        ratio = f"{peer.median / figure.median:6.1f}" if peer and figure.processor and figure is not peer else ""
         busy = f"{statistics.median(figure.processor):9.2f}s" if figure.processor else f"{'':10}"
         wall = f"{figure.median:7.2f}s {min(figure.seconds):7.2f}s {max(figure.seconds):7.2f}s"
-        print(f"{figure.name:44} {wall} {busy}  {ratio}")
+        print(f"{figure.name:44} {wall} {busy}  {ratio:6} {', '.join(sorted(set(figure.notes)))}".rstrip())
+    ratios = {
+        name: round(known[over].median / known[under].median, 3)
+        for name, over, under in RATIOS
+        if over in known and under in known
+    }
+    for name, ratio in ratios.items():
+        print(f"{name:44} {ratio:7.2f}")
+    load = os.getloadavg()[0]
+    print(f"{'load of the machine at the end':44} {load:7.2f}")
     if target:
-        rows = {one.name: {"seconds": one.seconds, "processor_seconds": one.processor} for one in figures}
-        target.write_text(json.dumps(rows, indent=2) + "\n")
+        rows = {
+            one.name: {"seconds": one.seconds, "processor_seconds": one.processor, "notes": one.notes}
+            for one in figures
+        }
+        target.write_text(json.dumps({"figures": rows, "ratios": ratios, "load": load}, indent=2) + "\n")
 
 
 if __name__ == "__main__":
