@@ -14,7 +14,7 @@ from bedplate_patch.errors import BadInput, PatchError
 from bedplate_patch.journal import Journal
 from bedplate_patch.patching import Patcher
 from bedplate_patch.report import Report, last, lines
-from bedplate_patch.saved import Layout
+from bedplate_patch.saved import ROOT_LAYOUT
 from bedplate_patch.services import System
 from bedplate_patch.transaction import PackageManager, Request
 
@@ -109,7 +109,7 @@ def main(arguments: Sequence[str]) -> int:
             found = status(journal)
             print(json.dumps(found, indent=1) if options.json else _status_text(found))
             return 0
-        report = run(options, Patcher(journal, Layout(Path("/")), _dnf, System(), config))
+        report = run(options, Patcher(journal, ROOT_LAYOUT, _dnf, System(), config))
     except PatchError as error:
         name = {2: "bad-input", 4: "not-started"}.get(int(error.code), "needs-a-person")
         if options.json:

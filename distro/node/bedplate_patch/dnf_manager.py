@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import dnf
 import dnf.callback
+import dnf.db.group
 import dnf.exceptions
 import dnf.rpm
 import hawkey
+import libdnf.transaction
 import rpm
 
 from bedplate_patch.door import run
@@ -73,22 +75,8 @@ class DnfManager:
     def _describe(self) -> Plan:
         transaction = self._base.transaction
         coming, going = list(transaction.install_set), list(transaction.remove_set)
-        old = {(one.name, one.arch): one for one in going}
-        changes, upgraded = [], set()
-        for package in sorted(coming, key=str):
-            before = old.get((package.name, package.arch))
-            action = "install"
-            if before is not None:
-                upgraded.add((package.name, package.arch))
-                action = "upgrade" if package.evr_gt(before) else "downgrade" if package.evr_lt(before) else "reinstall"
-            advisories = tuple(sorted({one.id for one in package.get_advisories(hawkey.EQ)}))
-            previous = before.evr if before is not None else ""
-            changes.append(Change(package.name, package.arch, action, previous, package.evr, advisories))
-        changes += [
-            Change(one.name, one.arch, "remove", one.evr) for key, one in sorted(old.items()) if key not in upgraded
-        ]
         return Plan(
-            tuple(changes),
+            changes_of(transaction),
             sum(one.downloadsize for one in coming),
             sum(one.installsize for one in coming),
             frozenset(path for one in going for path in one.files),
@@ -115,6 +103,9 @@ class DnfManager:
             self._base.do_transaction()
         except (dnf.exceptions.Error, rpm.error, OSError, RuntimeError, ValueError) as error:
             raise PatchError(f"the transaction failed: {_text(error)}") from error
+        failed = failed_in(self._base.transaction)
+        if failed:
+            raise PatchError(f"these packages failed: {', '.join(failed)}")
 
     def close(self) -> None:
         self._base.close()
@@ -127,6 +118,30 @@ class DnfManager:
             # Modes and owners that something changed in place.
             run(["rpm", "--restore", *wanted], seconds=600)
         return _disagreements(wanted)
+
+
+def changes_of(transaction: dnf.db.group.RPMTransaction) -> tuple[Change, ...]:
+    """The packages of a transaction: those that come, and those that go without a successor."""
+    old = {(one.name, one.arch): one for one in transaction.remove_set}
+    changes, upgraded = [], set()
+    for package in sorted(transaction.install_set, key=str):
+        before = old.get((package.name, package.arch))
+        action = "install"
+        if before is not None:
+            upgraded.add((package.name, package.arch))
+            action = "upgrade" if package.evr_gt(before) else "downgrade" if package.evr_lt(before) else "reinstall"
+        advisories = tuple(sorted({one.id for one in package.get_advisories(hawkey.EQ)}))
+        previous = before.evr if before is not None else ""
+        changes.append(Change(package.name, package.arch, action, previous, package.evr, advisories))
+    changes += [
+        Change(one.name, one.arch, "remove", one.evr) for key, one in sorted(old.items()) if key not in upgraded
+    ]
+    return tuple(changes)
+
+
+def failed_in(transaction: dnf.db.group.RPMTransaction) -> list[str]:
+    """Packages of a transaction that was run which rpm could not change: dnf's library says so nowhere else."""
+    return sorted({str(one.pkg) for one in transaction if one.state == libdnf.transaction.TransactionItemState_ERROR})
 
 
 def _disagreements(names: Sequence[str]) -> list[str]:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from bedplate_patch import atomic, boot, saved
+from bedplate_patch import atomic, boot, guard, saved
 from bedplate_patch.config import Config
 from bedplate_patch.door import Completed
 from bedplate_patch.errors import NotStarted, PatchError
@@ -278,7 +278,7 @@ class Patcher:
             )
         if state is State.APPLIED:
             return self._stamped(Report("reboot-needed", id=report.id, message="The patch waits to be confirmed."))
-        message = "The machine did not come up with the patch, or power was lost in the middle of it."
+        message = _why(facts, journal.boots)
         if state is not State.SWAPPED:
             self._put_back()
         else:
@@ -290,7 +290,9 @@ class Patcher:
             verify = manager.verify([change.name for change in changes if change.old])
         finally:
             manager.close()
-        self._remember_bad(changes)
+        if journal.boots > 0:
+            # It had its boots. Where power was lost before, the packages are not to blame.
+            self._remember_bad(changes)
         journal.end()
         outcome = "needs-a-person" if verify else "rolled-back"
         return self._finish(
@@ -388,6 +390,14 @@ def _before(facts: dict[str, Any]) -> Snapshot:
 
 def _changes(facts: dict[str, Any]) -> tuple[Change, ...]:
     return tuple(Change(**{**one, "advisories": tuple(one["advisories"])}) for one in facts.get("changes", []))
+
+
+def _why(facts: dict[str, Any], boots: int) -> str:
+    if facts.get("kind") == guard.KIND:
+        return "The transaction failed or was interrupted; packages and files are as they were before it."
+    if boots > 0:
+        return "The machine did not come up with the patch."
+    return "The patch was interrupted, as by loss of power."
 
 
 def _clock(seconds: float) -> str:

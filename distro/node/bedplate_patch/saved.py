@@ -34,7 +34,7 @@ COPIED = (
 # The administrator's own below a saved tree: never saved, never put back.
 KEPT = ("usr/local",)
 # What a package may own and an upgrade must not take back: data and what lives in memory only.
-_NOT_SAVED = ("proc", "sys", "dev", "run", "tmp", "var/tmp", "var/run", "var/lock", "var/cache", "home", "root", "efi")
+NOT_SAVED = ("proc", "sys", "dev", "run", "tmp", "var/tmp", "var/run", "var/lock", "var/cache", "home", "root", "efi")
 _SQLITE_BESIDE = ("-wal", "-shm", "-journal")
 _RPM_BESIDE = re.compile(r";[0-9a-f]{8}")
 _SPARE_BYTES = 64 << 20
@@ -52,7 +52,7 @@ class Layout:
     def extra(self, paths: Iterable[str]) -> list[str]:
         """Those of a transaction's ``paths`` (absolute) that lie outside of the trees, without their first slash.
         Directories are not among them: they hold what is not ours."""
-        inside = (*self.linked, *self.copied, *_NOT_SAVED, "bin", "sbin", "lib", "lib64")
+        inside = (*self.linked, *self.copied, *NOT_SAVED, "bin", "sbin", "lib", "lib64")
         found = []
         for path in sorted({path.lstrip("/") for path in paths}):
             if any(path == one or path.startswith(one + "/") for one in inside):
@@ -60,6 +60,9 @@ class Layout:
             if not (self.root / path).is_dir() or (self.root / path).is_symlink():
                 found.append(path)
         return found
+
+
+ROOT_LAYOUT = Layout(Path("/"))
 
 
 def copied_bytes(layout: Layout) -> int:
@@ -96,7 +99,7 @@ def save(journal: Journal, layout: Layout, transaction_paths: Iterable[str]) -> 
     items: list[tuple[str, str]] = []
     for one in layout.linked:
         if os.path.lexists(layout.root / one):
-            _Saver(layout, journal.checkpoint, target).tree(one, link=True)
+            Saver(layout, journal.checkpoint, target).tree(one, link=True)
             items.append(("C", one))
     for one in (*layout.copied, *layout.extra(transaction_paths)):
         if "\n" in one:
@@ -104,20 +107,23 @@ def save(journal: Journal, layout: Layout, transaction_paths: Iterable[str]) -> 
         if not os.path.lexists(layout.root / one):
             items.append(("A", one))
             continue
-        _Saver(layout, journal.checkpoint, target).tree(one, link=False)
+        Saver(layout, journal.checkpoint, target).tree(one, link=False)
         items.append(("C", one))
     journal.write_items(items)
     (journal.current / "kept").write_text("".join(f"{one}\n" for one in layout.kept))
     journal.mark_complete()
 
 
-class _Saver:
+class Saver:
+    """Saves trees and single files below ``target``, by their own paths."""
+
     def __init__(self, layout: Layout, checkpoint: Checkpoint, target: Path) -> None:
         self.layout = layout
         self.checkpoint = checkpoint
         self.target = target
 
     def tree(self, path: str, *, link: bool) -> None:
+        """Save ``path`` and all below it, as hard links or as copies."""
         source = self.layout.root / path
         missing = [one for one in reversed(Path(path).parents) if str(one) != "."]
         for parent in missing:
@@ -243,6 +249,9 @@ def put_back(journal: Journal, layout: Layout) -> int:
         if kind == "A":
             changed += restorer.remove(live)
         elif os.path.lexists(saved):
+            if os.path.lexists(live.parent) and not live.parent.is_dir():
+                # A file that took the place of a directory.
+                restorer.remove(live.parent)
             live.parent.mkdir(parents=True, exist_ok=True)
             changed += restorer.entry(saved, live, path)
     remove_leftovers(journal, layout)
@@ -251,17 +260,26 @@ def put_back(journal: Journal, layout: Layout) -> int:
 
 
 def remove_leftovers(journal: Journal, layout: Layout) -> None:
-    """Remove the half-written files that rpm (``NAME;5f00aa11``) and putting back left beside single files. In trees
-    they have gone already."""
+    """Remove the half-written files that rpm (``NAME;5f00aa11``) and putting back left beside single files, and give
+    directories that were made anew what they had. In trees both has happened already."""
+    by_folder: dict[Path, set[str]] = {}
     for _, path in journal.items():
-        live = layout.root / path
-        if path in layout.linked or not live.parent.is_dir():
+        if path not in layout.linked:
+            by_folder.setdefault((layout.root / path).parent, set()).add(Path(path).name)
+    for folder, known in sorted(by_folder.items()):
+        if not folder.is_dir():
             continue
-        for name in sorted(_names(live.parent)):
-            if name == _beside(live).name or (
-                name.startswith(live.name) and _RPM_BESIDE.fullmatch(name[len(live.name) :])
-            ):
-                (live.parent / name).unlink()
+        besides = {_beside(folder / name).name for name in known}
+        for name in sorted(_names(folder)):
+            if name in besides or (_RPM_BESIDE.fullmatch(name[-9:]) and name[:-9] in known):
+                (folder / name).unlink()
+    below = {
+        parent for folder in by_folder for parent in (folder, *folder.parents) if parent.is_relative_to(layout.root)
+    }
+    for folder in sorted(below - {layout.root}, reverse=True):
+        saved = journal.current / "saved" / folder.relative_to(layout.root)
+        if saved.is_dir() and folder.is_dir():
+            copy_metadata(saved, folder)
 
 
 def _beside(path: Path) -> Path:

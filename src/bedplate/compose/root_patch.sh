@@ -24,7 +24,14 @@ patch_exchange() {
 		fi
 	done <"$current/kept"
 	if patch_there "$top/$2"; then mv -T "$top/$2" "$current/gone/$number" || return 1; fi
-	case $2 in */*) mkdir -p "$top/${2%/*}" ;; esac
+	case $2 in
+	*/*)
+		above=$top/${2%/*}
+		# A file that took the place of a directory.
+		[ -d "$above" ] || rm -f "$above"
+		mkdir -p "$above"
+		;;
+	esac
 	mv -T "$current/saved/$2" "$top/$2"
 }
 

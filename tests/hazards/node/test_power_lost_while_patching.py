@@ -8,11 +8,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.support.patching import UPGRADE, Site, contents, make_site
 
-from bedplate_patch.journal import State
+from bedplate_patch.errors import NotStarted, PatchError
+from bedplate_patch.guard import Guard, NoRoom
+from bedplate_patch.journal import Journal, State, no_checkpoint
+from bedplate_patch.saved import Layout
 from bedplate_patch.transaction import Change, Request
 
 _POWER_LOST = 9
@@ -152,6 +156,86 @@ def test_a_damaged_boot_counter_takes_the_patch_back(tmp_path: Path) -> None:
     (site.store / "current/boots").write_bytes(b"\0\0")
     _boot(site.root)
     assert (site.root / "usr/bin/web").read_text() == "web 1\n"
+
+
+def _guarded(site: Site, checkpoint: Callable[[str], None] = no_checkpoint) -> None:
+    """An ordinary transaction of the package manager."""
+    site.packages.checkpoint = checkpoint
+    plan = site.packages.planned
+    guard = Guard(Journal(site.store, checkpoint, flush=lambda: None), Layout(site.root))
+    old = plan.old_files | {"/usr/lib/libweb.so", "/usr/lib/web", "/usr/lib/web/plugin"}
+    new = plan.new_files | {"/usr/lib/libweb.so", "/usr/lib/web"}
+    guard.begin(plan.changes, old, new, plan.installed_bytes)
+    site.packages.commit()
+    guard.keep()
+
+
+@pytest.mark.parametrize("after", [_boot_and_recover, _only_recover], ids=["initrd", "early-unit"])
+def test_power_lost_at_every_step_of_an_ordinary_transaction(tmp_path: Path, after: Callable[[Site], None]) -> None:
+    old = contents(make_site(tmp_path / "old").root)
+    finished = make_site(tmp_path / "new")
+    _guarded(finished)
+    new = contents(finished.root)
+    assert not (finished.store / "current").exists()
+    outcomes = set()
+    for step in range(_MOST_STEPS):
+        site = make_site(tmp_path / f"{step}")
+        _same_times(tmp_path / "old", site.root)
+        if _until(site, step, lambda checkpoint, site=site: _guarded(site, checkpoint)):  # type: ignore[misc]
+            break
+        after(site)
+        assert not (site.store / "current").exists(), f"step {step}"
+        now = contents(site.root)
+        is_old, is_new = _equal(now, old), _equal(now, new)
+        assert is_old or is_new, f"step {step}: {_differences(now, old)}"
+        outcomes.add("old" if is_old else "new")
+        # Power is to blame, not the packages.
+        assert site.patcher().apply(Request()).outcome == "done" or is_new
+    else:
+        pytest.fail("the transaction never came to its end")
+    assert outcomes == {"old", "new"}
+
+
+def test_a_transaction_that_failed_is_put_back(tmp_path: Path) -> None:
+    site, old = make_site(tmp_path / "one"), contents(make_site(tmp_path / "old").root)
+    site.packages.fails = "no space left on device"
+    with pytest.raises(PatchError):
+        _guarded(site)
+    report = site.patcher().recover()
+    assert report.outcome == "rolled-back"
+    assert _equal(contents(site.root), old), _differences(contents(site.root), old)
+
+
+def test_a_full_disk_leaves_a_transaction_without_a_guard_and_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(tmp_path / "one")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
+    with pytest.raises(NoRoom):
+        _guarded(site)
+    assert sorted(path.name for path in site.store.iterdir()) == ["lock"]
+
+
+def test_nobody_changes_packages_while_another_does(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "one")
+    plan = site.packages.planned
+    guard = Guard(Journal(site.store, flush=lambda: None), Layout(site.root))
+    guard.begin(plan.changes, plan.old_files, plan.new_files, 0)
+    for other in (lambda: site.patcher().apply(Request()), lambda: site.patcher().recover(), lambda: _guarded(site)):
+        with pytest.raises(NotStarted, match="another"):
+            other()
+    guard.let_go()
+    with pytest.raises(NotStarted, match="interrupted"):
+        _guarded(site)
+
+
+def test_whoever_changes_packages_while_a_patch_waits_for_its_reboot_takes_over(tmp_path: Path) -> None:
+    site = _applied(tmp_path / "one")
+    guard = Guard(Journal(site.store, flush=lambda: None), Layout(site.root))
+    guard.begin((), {"/usr/bin/other"}, {"/usr/bin/another"}, 0)
+    guard.keep()
+    assert not (site.store / "current").exists()
+    assert (site.root / "usr/bin/web").read_text() == "web 2\n"
 
 
 def _applied(root: Path) -> Site:
