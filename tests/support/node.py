@@ -21,6 +21,7 @@ from bedplate.emulator.machine import Machine, MachineState
 from bedplate.emulator.options import MachineOptions
 from bedplate.emulator.ssh import with_ssh
 from bedplate.flows.build import build_track
+from bedplate.flows.definition import copy_definition
 from bedplate.flows.locks import Relock
 from bedplate.flows.workspace import Workspace
 from bedplate.toolchain.run import Toolbox, ToolError
@@ -34,11 +35,7 @@ _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 def variant(workspace: Workspace, place: Path, version: str, files: Mapping[str, bytes] | None = None) -> BuildResult:
     """The container host as ``version``, with further owned files (path in the image -> content)."""
     distro = place / f"distro-{version}"
-    # Links among the owned files are the image's own; others lead out of the definition.
-    shutil.copytree(
-        workspace.distro, distro, ignore=lambda folder, _: ["files"] if folder == str(workspace.distro) else []
-    )
-    shutil.copytree(workspace.distro / "files", distro / "files", symlinks=True)
+    copy_definition(workspace.distro, distro)
     for path, data in (files or {}).items():
         target = distro / "files/update" / path.lstrip("/")
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedplate.flows.build import build_track
+from bedplate.flows.definition import copy_definition
 from bedplate.flows.images import FoundImage, find_image
 from bedplate.flows.locks import Relock
 from bedplate.flows.workspace import Workspace
@@ -43,7 +44,7 @@ def build_version(workspace: Workspace, place: Path, number: str) -> Version:
     distro = place / f"distro-{number}"
     if distro.exists():
         shutil.rmtree(distro)
-    shutil.copytree(workspace.distro, distro, symlinks=True)
+    copy_definition(workspace.distro, distro)
     for path, text in _CONTENTS[number].items():
         target = distro / "files/update" / path
         target.parent.mkdir(parents=True, exist_ok=True)

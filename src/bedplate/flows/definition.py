@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,6 +30,16 @@ def read_definition(workspace: Workspace) -> DefinitionSet:
     definition = load_definition(files)
     own = {name: _with_trees(package, workspace.distro) for name, package in definition.own.items()}
     return replace(definition, own=own)
+
+
+def copy_definition(source: Path, target: Path) -> None:
+    """Copy a definition to a directory that is not there yet, whole by itself: for a variant of it.
+
+    Links among the owned files are the image's own and stay links; any other leads out of the definition, and what it
+    leads to is copied.
+    """
+    shutil.copytree(source, target, ignore=lambda folder, _: ["files"] if Path(folder) == source else [])
+    shutil.copytree(source / "files", target / "files", symlinks=True)
 
 
 def _with_trees(package: OwnPackage, distro: Path) -> OwnPackage:
