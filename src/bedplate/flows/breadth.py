@@ -10,8 +10,8 @@ from bedplate.compose.owned import load_sets
 from bedplate.flows.advisories import advisories_for
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import describe_files, download, import_files, script_ledger
-from bedplate.flows.own import own_candidates
-from bedplate.flows.repository import Finished, ImportResult, own_finished, publish
+from bedplate.flows.own import build_own_packages, own_candidates
+from bedplate.flows.repository import Finished, ImportResult, own_finished, publish, state_store
 from bedplate.flows.upstream import Offer, all_drop_rules, open_offer
 from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.load import DefinitionSet
@@ -155,7 +155,7 @@ def import_set(
         workspace, definition, [one.nevra.name for one in resolved.packages if one.location is None]
     )
     with workspace.progress.task("check that the packages fit together"):
-        _require_whole(finished, where)
+        _require_whole(finished, where, _there_already(workspace, definition))
     groups = comps(wanted.groups, {one.nevra.name for one in finished})
     extra = {"group": groups} if set(wanted.groups) != {"named"} else {}
     with workspace.progress.task("look for security fixes"):
@@ -169,11 +169,21 @@ def set_ledger(workspace: Workspace, name: str) -> Ledger:
     return convert_set(workspace, read_definition(workspace), wanted, where).ledger
 
 
-def _require_whole(finished: Sequence[Finished], where: str) -> None:
+def _there_already(workspace: Workspace, definition: DefinitionSet) -> set[str]:
+    """What an import can rely on: what the repository holds provides, and the distribution's own packages, whose
+    accounts and directories every system has."""
+    state = state_store(workspace, definition).current()
+    found = {text.partition(" ")[0] for one in (state.packages if state else ()) for text in one.provides}
+    for one in build_own_packages(workspace, definition, definition.own):
+        found.update(text.partition(" ")[0] for text in RpmPackage.open(one.path).provides)
+    return found
+
+
+def _require_whole(finished: Sequence[Finished], where: str, there: set[str]) -> None:
     """What a finished package requires by name must be provided by name, also what only its files ask for; and no two
     packages may disagree about a path."""
     packages = [RpmPackage.open(one.path) for one in finished]
-    provided: set[str] = set()
+    provided = set(there)
     for package in packages:
         provided.update(text.partition(" ")[0] for text in package.provides)
         provided.update(entry.path for entry in package.files)
