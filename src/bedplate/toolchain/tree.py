@@ -18,7 +18,15 @@ _LIBRARY_DIRECTORIES = (
     "usr/lib/systemd",
     "usr/lib",
 )
-_PROGRAM_DIRECTORIES = ("usr/bin", "usr/sbin", "bin", "sbin", "usr/lib/systemd", "usr/libexec/gcc/x86_64-linux-gnu/14")
+_PROGRAM_DIRECTORIES = (
+    "usr/bin",
+    "usr/sbin",
+    "bin",
+    "sbin",
+    "usr/lib/systemd",
+    "usr/libexec/gcc/x86_64-linux-gnu/14",
+    "usr/libexec/selinux/hll",
+)
 
 
 @dataclass(frozen=True)

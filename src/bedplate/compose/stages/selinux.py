@@ -6,7 +6,8 @@ The modules are those the policy package ships and those the distribution owns; 
 
 from __future__ import annotations
 
-import shlex
+import bz2
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ _PACKAGE_PRIORITY, _OWN_PRIORITY = "100", "200"
 # The newest policy format the kernels of the distribution read: libsemanage writes its own newest otherwise.
 POLICY_VERSION = 33
 _LOCKS = (".LOCK",)
+_AT_ONCE = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class SelinuxPolicy:
 
     policy: str = "default"
     name: str = "selinux"
-    revision: int = 1
+    revision: int = 2
     inputs: tuple[str, ...] = (_SHIPPED, "/etc/selinux")
 
     @property
@@ -45,12 +47,28 @@ class SelinuxPolicy:
         own = sorted((staged.root / OWN_MODULES.lstrip("/")).glob("*.cil"))
         _configure(staged, self.policy)
         before = set(_files(staged, self.policy))
-        modules: list[str | Path] = ["-X", _PACKAGE_PRIORITY, "-i", *shipped]
+        modules: list[str | Path] = ["-X", _PACKAGE_PRIORITY, "-i", *_as_cil(staged, shipped)]
         if own:
             modules += ["-X", _OWN_PRIORITY, "-i", *own]
         staged.toolbox.run("semodule", "-p", staged.root, "-s", self.policy, "-n", *modules)
         made = [path for path in _files(staged, self.policy) if path not in before and not path.name.endswith(_LOCKS)]
         return output(self.name, [_entry(staged, path) for path in made])
+
+
+def _as_cil(staged: Staged, modules: list[Path]) -> list[Path]:
+    """The modules in the language policies are compiled from. semodule would do it too, one after the other."""
+    folder = staged.root / ".cil"
+    folder.mkdir()
+
+    def convert(module: Path) -> Path:
+        data = module.read_bytes()
+        packed = bz2.decompress(data) if module.suffix == ".bz2" else data
+        target = folder / f"{module.name.partition('.pp')[0]}.cil"
+        target.write_bytes(staged.toolbox.run("pp", stdin=packed).stdout)
+        return target
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        return list(pool.map(convert, modules))
 
 
 def _files(staged: Staged, policy: str) -> list[Path]:
@@ -66,12 +84,6 @@ def _entry(staged: Staged, path: Path) -> tuple[FileEntry, bytes]:
 def _configure(staged: Staged, policy: str) -> None:
     """Settings for this run alone: programs of the tools tree, and no account of this machine is looked at."""
     tree = staged.toolbox.tree
-    compilers = staged.root / ".compilers"
-    compilers.mkdir()
-    compiler = compilers / "pp"
-    start = tree.start(tree.path("usr/libexec/selinux/hll/pp"))
-    compiler.write_text(f'#!/bin/sh\nexec {shlex.join(start)} "$@"\n')
-    compiler.chmod(0o755)
     folder = staged.root / "etc/selinux"
     folder.mkdir(parents=True, exist_ok=True)
     (staged.root / _STORE.lstrip("/")).mkdir(parents=True, exist_ok=True)
@@ -81,7 +93,6 @@ def _configure(staged: Staged, policy: str) -> None:
         "expand-check = 0\n"
         f"policy-version = {POLICY_VERSION}\n"
         "usepasswd = False\n"
-        f"compiler-directory = {compilers}\n"
         f"[sefcontext_compile]\npath = {tree.wrappers / 'sefcontext_compile'}\nargs = -r $@\n[end]\n"
         f"[setfiles]\npath = {tree.wrappers / 'setfiles'}\nargs = -q -c $@ $<\n[end]\n"
     )
