@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -122,12 +123,13 @@ class Bedplate:
         self.environ = {**os.environ, "BEDPLATE_CACHE": str(self.cache), "BEDPLATE_DISTRO": str(self.distro)}
         self._changes = iter(self._LEFT_OUT)
 
-    def run(self, *arguments: str) -> None:
-        """Run a command of the checkout."""
+    def run(self, *arguments: str) -> str:
+        """Run a command of the checkout; what it printed."""
         command = [sys.executable, "-m", "bedplate", *arguments]
         done = subprocess.run(command, env=self.environ, capture_output=True, text=True, check=False)
         if done.returncode:
             sys.exit(f"bedplate {' '.join(arguments)} failed:\n{done.stderr}")
+        return done.stdout
 
     def build(self) -> None:
         """The command a user types."""
@@ -136,6 +138,19 @@ class Bedplate:
     def build_together(self) -> None:
         """Every track in one go."""
         self.run("build", "--output", str(self.output))
+
+    def set_of(self, name: str, groups: list[str]) -> Path:
+        """A package set of some groups of another one."""
+        whole = tomllib.loads((self.distro / "sets" / f"{name}.toml").read_text())
+        lines = [f"{key} = {json.dumps(whole[key])}" for key in ("title", "prefer", "files", "exclude") if key in whole]
+        for group in groups:
+            lines += [
+                f"[groups.{group}]",
+                *(f"{key} = {json.dumps(value)}" for key, value in whole["groups"][group].items()),
+            ]
+        target = self.distro.with_name("set.toml")
+        target.write_text("\n".join(lines) + "\n")
+        return target
 
     def forget_composed(self) -> None:
         """Leave the imported packages, forget everything composed from them."""
@@ -184,7 +199,8 @@ def main() -> None:
     parser.add_argument("--track", default="container", help="whose packages and image")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--together", action="store_true", help="build all tracks in one go too")
-    parser.add_argument("--set", dest="package_set", default="", help="import this package set too")
+    parser.add_argument("--groups", type=lambda text: text.split(","), help="import these groups of --set too")
+    parser.add_argument("--set", dest="package_set", default="server", help="a package set of distro/sets")
     parser.add_argument("--brief", action="store_true", help="without the rebuilds after a change")
     parser.add_argument("--alone", action="store_true", help="Bedplate without the peer, which takes minutes")
     parser.add_argument("--boot", action="store_true", help="boot both images too")
@@ -219,17 +235,13 @@ def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) ->
     if options.boot:
         rows += boots(workspace, {**images, OUR_IMAGE: ours.output / options.track / "disk.raw"}, runs)
     # Last: it forgets what the builds need.
-    track, named = ("packages", "import", "--track", options.track), options.package_set
+    track = ("packages", "import", "--track", options.track)
     rows.append(timed("import of all packages, empty cache", lambda: ours.run(*track), runs, ours.forget_imported))
-    if named:
-        ours.run("packages", "import", "--set", named)  # downloads
+    if options.groups:
+        groups = ("packages", "import", "--json", "--set", str(ours.set_of(options.package_set, options.groups)))
+        count = len(json.loads(ours.run(*groups))["packages"])  # downloads, too
         rows.append(
-            timed(
-                f"import of the set {named}, empty cache",
-                lambda: ours.run("packages", "import", "--set", named),
-                runs,
-                ours.forget_imported,
-            )
+            timed(f"import of {count} packages, empty cache", lambda: ours.run(*groups), runs, ours.forget_imported)
         )
     return rows
 
