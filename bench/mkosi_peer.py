@@ -20,7 +20,7 @@ from pathlib import Path
 from bedplate.emulator.machine import temporary_state
 from bedplate.emulator.seed import write_seed
 from bedplate.flows.boot import boot_image, machine_options
-from bedplate.flows.definition import read_definition
+from bedplate.flows.definition import copy_definition, read_definition
 from bedplate.flows.images import FoundImage
 from bedplate.flows.locks import Relock
 from bedplate.flows.tools import prepare_tools
@@ -118,8 +118,7 @@ class Bedplate:
         for name in ("store", "indexes", "descriptions", "rpms", "tools", "compose", "locks"):
             if (workspace.cache / name).is_dir():
                 shutil.copytree(workspace.cache / name, self.cache / name, symlinks=True, copy_function=os.link)
-        shutil.copytree(workspace.distro, self.distro, symlinks=True)
-        (scratch / "src").symlink_to(ROOT / "src")  # the definition has links to it
+        copy_definition(workspace.distro, self.distro)
         self.environ = {**os.environ, "BEDPLATE_CACHE": str(self.cache), "BEDPLATE_DISTRO": str(self.distro)}
         self._changes = iter(self._LEFT_OUT)
 
