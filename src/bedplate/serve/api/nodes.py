@@ -15,6 +15,7 @@ from bedplate.serve import audit
 from bedplate.serve.api.endpoint import Call, Endpoint, Model
 from bedplate.serve.models import NodeEvent, NodeRow
 from bedplate.serve.people import NotThere, Role
+from bedplate.serve.searching import search
 from bedplate.serve.slots import let_go
 from bedplate.serve.view import NodeState
 
@@ -113,11 +114,16 @@ def view(node: NodeState) -> NodeView:
 async def list_nodes(call: Call) -> Any:
     """Nodes, searched and in pages."""
     query: NodeQuery = call.query
-    found = [node for node in call.service.view.nodes.values() if _fits(node, query)]
-    found.sort(key=lambda node: node.id)
-    page = [node for node in found if node.id > query.after][: query.limit]
-    more = bool(page) and page[-1] is not found[-1]
-    return NodePage(nodes=[view(one) for one in page], next=page[-1].id if more else "", total=len(found))
+
+    def key(node: NodeState) -> tuple[bool] | None:
+        # Those before the page come first: how many they are says where it begins.
+        return (node.id > query.after,) if _fits(node, query) else None
+
+    found = await search(call.service.view, key)
+    start = found.count((False,))
+    page = await found.part(start, start + query.limit)
+    more = start + len(page) < found.total
+    return NodePage(nodes=[view(one) for one in page], next=page[-1].id if more else "", total=found.total)
 
 
 def _fits(node: NodeState, query: NodeQuery) -> bool:

@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 from bedplate.fleet.observing import Stage
+from bedplate.serve.searching import PORTION
 from bedplate.serve.view import FleetView, NodeState
 
 LOST = (Stage.FELL_BACK, Stage.TIMED_OUT)
-# Nodes looked at before polls get their turn: a few milliseconds at most, also on a machine that is busy otherwise.
-PORTION = 512
 # A count is used for at least so many seconds, and for so many times as long as it took.
 _KEPT, _KEPT_TIMES = 0.5, 25.0
 

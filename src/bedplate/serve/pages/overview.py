@@ -12,9 +12,11 @@ from bedplate.fleet.throttle import curve, share
 from bedplate.fleet.values import Pace, RingCounts, Rollout, RolloutStatus
 from bedplate.model.release import Release
 from bedplate.model.version import version_key
-from bedplate.serve.pages.census import Census, each
+from bedplate.serve import searching
+from bedplate.serve.pages.census import Census
 from bedplate.serve.pages.picture import Part, bar
 from bedplate.serve.pages.words import count, duration, nodes, percent
+from bedplate.serve.searching import Found
 from bedplate.serve.view import FleetView, NodeState
 
 MOVING = (RolloutStatus.RUNNING, RolloutStatus.PAUSED, RolloutStatus.STOPPED)
@@ -229,11 +231,9 @@ class Wanted:
     version: str = ""
 
 
-async def search(view: FleetView, wanted: Wanted) -> list[NodeState]:
+async def search(view: FleetView, wanted: Wanted) -> Found:
     """The nodes that fit: those that need attention first, then by id."""
-    found = [node async for node in each(view) if _fits(node, wanted)]
-    found.sort(key=lambda node: (_rank(node), node.id))
-    return found
+    return await searching.search(view, lambda node: (_rank(node),) if _fits(node, wanted) else None)
 
 
 def _fits(node: NodeState, wanted: Wanted) -> bool:
