@@ -62,9 +62,10 @@ class Running:
         self.log.close()
         return code
 
-    def enrol(self, number: int) -> dict[str, Any]:
-        made = self.client.call("POST", "/api/v1/enrolments", {"kind": "token", "track": "container", "ring": "all"})
-        body = {"token": made[0]["secret"], "machine": f"{number:032x}", "track": "container"}
+    def enrol(self, number: int | str, track: str = "container") -> dict[str, Any]:
+        made = self.client.call("POST", "/api/v1/enrolments", {"kind": "token", "track": track, "ring": "all"})
+        machine = number if isinstance(number, str) else f"{number:032x}"
+        body = {"token": made[0]["secret"], "machine": machine, "track": track}
         return {**body, **self.client.call("POST", "/v1/enroll", body)}
 
     def poll(self, node: dict[str, Any], name: str, version: str = "1.0.0", **more: Any) -> httpx.Response:

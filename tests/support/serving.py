@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -56,25 +56,32 @@ class StoreDirectory:
         root.mkdir(parents=True, exist_ok=True)
 
     def release(
-        self, version: str, *, track: str = TRACK, channels: Sequence[str] = ("stable",), floor: str = ""
+        self,
+        version: str,
+        *,
+        track: str = TRACK,
+        channels: Sequence[str] = ("stable",),
+        floor: str = "",
+        files: Mapping[str, bytes] | None = None,
+        sign: Callable[[bytes], bytes] | None = None,
     ) -> Release:
-        """Make a release of three small files and publish it."""
+        """Make a release of three small files, or of ``files`` (kind, which is also the name's ending, and content),
+        and publish it."""
         image = f"bedplate-{track}"
         directory = self.root / track / version
         directory.mkdir(parents=True)
         artefacts = []
-        for kind, name in (
-            ("root", f"{image}_{version}.root.gz"),
-            ("verity", f"{image}_{version}.verity"),
-            ("uki", f"{image}_{version}.efi"),
-        ):
-            content = f"{kind} of {track} {version}\n".encode() * 200
+        endings = {"root": "root.gz", "verity": "verity", "uki": "efi"}
+        made = {kind: f"{kind} of {track} {version}\n".encode() * 200 for kind in endings} if files is None else files
+        for kind, content in made.items():
+            name = f"{image}_{version}.{endings.get(kind, kind)}"
             (directory / name).write_bytes(content)
             digest = hashlib.sha256(content).hexdigest()
             artefacts.append(Artefact(kind, name, digest, len(content), "none", digest, len(content), update=True))
         sums = "".join(f"{one.sha256} *{one.name}\n" for one in artefacts)
         (directory / "SHA256SUMS").write_text(sums)
-        (directory / "SHA256SUMS.gpg").write_bytes(b"signature of " + hashlib.sha256(sums.encode()).digest())
+        signature = b"signature of " + hashlib.sha256(sums.encode()).digest() if sign is None else sign(sums.encode())
+        (directory / "SHA256SUMS.gpg").write_bytes(signature)
         release = Release(
             track=track,
             version=version,

@@ -12,7 +12,7 @@ from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.lock import Lock
 from bedplate.model.package import Candidate
 from bedplate.packages.own import BuiltPackage, OwnContext, build, candidate
-from bedplate.trust.roles import ROLES
+from bedplate.trust.roles import ROLES, Form
 
 
 def own_candidates(definition: DefinitionSet) -> list[Candidate]:
@@ -33,5 +33,6 @@ def build_own_packages(workspace: Workspace, definition: DefinitionSet, names: I
     # The accounts every system has; a package that brings one of its own carries its line itself.
     everywhere = accounts_of(definition.ids, definition.facts, ())
     offered = [one for _, fact in sorted(definition.facts.items()) for one in fact.alternatives]
-    context = OwnContext(definition.distro, everywhere, public, offered)
+    rings = {role.id: keys.keyring(role.id) for role in ROLES if role.form is Form.OPENPGP}
+    context = OwnContext(definition.distro, everywhere, public, offered, rings)
     return [build(definition.own[name], context, part(workspace, "rpms") / "own") for name in names]

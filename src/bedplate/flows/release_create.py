@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from bedplate.compose.bootchain import UKI
@@ -19,14 +20,18 @@ from bedplate.flows.keys import key_store
 from bedplate.flows.locks import Relock, read_lock_file
 from bedplate.flows.release_facts import FACTS, image_facts
 from bedplate.flows.release_store import StorePlace, clock, initialise, store_signers
+from bedplate.flows.repository import state_store
 from bedplate.flows.tools import prepare_tools
 from bedplate.flows.workspace import Workspace
+from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.digest import canonical_json, sha256
 from bedplate.model.errors import BadInput, TrustError
+from bedplate.model.lock import Lock
 from bedplate.model.pe import parse_pe
 from bedplate.model.release import ArtefactKind, Release, SignedBy
 from bedplate.model.version import compare_versions, require_version, version_key
 from bedplate.packages.atomic import caching
+from bedplate.packages.states import State
 from bedplate.release.create import Names, Part, create
 from bedplate.toolchain.run import Toolbox, ToolError
 from bedplate.trust.authenticode import signatures
@@ -42,13 +47,15 @@ class Terms:
     """What a person decides about a release.
 
     ``floor`` is the lowest version from which nodes may go to it directly, ``notes`` what an operator must know,
-    ``days`` until it expires (None: the definition's), ``disk`` False leaves out the whole disk's image.
+    ``days`` until it expires (None: the definition's), ``disk`` False leaves out the whole disk's image, ``state``
+    names the repository state that machines which follow releases move to (empty: none).
     """
 
     floor: str = ""
     notes: str = ""
     days: float | None = None
     disk: bool = True
+    state: str = ""
 
 
 def create_releases(
@@ -123,6 +130,9 @@ def _create(
             Part(ArtefactKind.UKI, names.uki, uki, digests[UKI], update=True),
             Part(ArtefactKind.UKI_TREE, names.uki_tree, _uki_tree(uki, verity), update=True),
         ]
+    if terms.state:
+        snapshot = _snapshot(workspace, definition, lock, draft, terms)
+        parts.append(Part(ArtefactKind.SNAPSHOT, names.other("snapshot"), snapshot, update=True))
     if terms.disk:
         parts.append(Part(ArtefactKind.DISK, names.disk, build.path(DISK), digests[DISK], press.of(digests[DISK])))
     facts = image_facts(inspection, definition.track(build.track), lock, build)
@@ -139,6 +149,38 @@ def _uki_tree(uki: Path, verity: Path) -> bytes:
     with verity.open("rb") as stream:
         salt = bytes.fromhex(VeritySuperblock.unpack(stream.read(BLOCK)).salt)
     return tree_of(uki.read_bytes(), salt, UUID(int=0))
+
+
+def _snapshot(workspace: Workspace, definition: DefinitionSet, lock: Lock, draft: Release, terms: Terms) -> bytes:
+    """Which state of the repository the release stands for."""
+    state = state_store(workspace, definition).find(terms.state)
+    return canonical_json(snapshot_of(state, lock, draft, definition.distro.stream))
+
+
+def snapshot_of(state: State, lock: Lock, release: Release, stream: str) -> dict[str, Any]:
+    """A repository state as what machines of a release move to; ``bedplate-follow`` on the node reads it.
+
+    Raises:
+        BadInput: the state lacks packages of the image: a machine that follows and a new one would not be the same.
+    """
+    newest = {name: held.nevra for name, held in state.newest().items()}
+    wrong = [str(one.nevra) for one in lock.packages if newest.get(one.nevra.name) != one.nevra]
+    if wrong:
+        raise BadInput(
+            f"{len(wrong)} packages of the image are not the newest of repository state {state.id}",
+            where="--state",
+            details=wrong[:10],
+            remedy=f"publish what the image holds: bedplate packages import --track {release.track}",
+        )
+    return {
+        "format": 1,
+        "track": release.track,
+        "version": release.version,
+        "expires": release.expires,
+        "stream": stream,
+        "state": state.id,
+        "repomd_sha256": state.repomd_sha256,
+    }
 
 
 def _finished(workspace: Workspace, name: str) -> tuple[FoundImage, BuildResult]:

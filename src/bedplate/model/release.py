@@ -36,6 +36,7 @@ class ArtefactKind(StrEnum):
     LOCK = "lock"
     FACTS = "facts"
     PACKAGES = "packages"
+    SNAPSHOT = "snapshot"
     SBOM = "sbom"
     PROVENANCE = "provenance"
     SUMS = "sums"

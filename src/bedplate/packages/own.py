@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bedplate.model.definition.distro import Distro
@@ -28,12 +28,13 @@ _MACRO = re.compile(r"@([A-Z_]+)@")
 @dataclass(frozen=True, slots=True)
 class OwnContext:
     """What own packages are made from besides their own definition. ``keys`` maps a role to its public key's bytes,
-    ``alternatives`` are those of all packages."""
+    ``keyrings`` to those of all its keys, in use and announced; ``alternatives`` are those of all packages."""
 
     distro: Distro
     ids: Ids
     keys: Mapping[str, bytes]
     alternatives: Sequence[Alternative] = ()
+    keyrings: Mapping[str, bytes] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,15 @@ def _content(path: str, file: OwnFile, package: OwnPackage, context: OwnContext)
         return sysusers(context.ids).encode()
     if file.make == "alternatives":
         return alternatives_table(context.alternatives).encode()
-    if file.make == "key":
-        if file.key not in context.keys:
+    if file.make in ("key", "keyring"):
+        known = context.keys if file.make == "key" else context.keyrings
+        if file.key not in known:
             raise BadInput(
                 f"no public key of the role {file.key!r}",
                 where=f"own/{package.name}.toml: files.{path}",
                 remedy="create it: bedplate keys create",
             )
-        return context.keys[file.key]
+        return known[file.key]
     if file.verbatim:
         return file.content.encode()
     return _fill(file.content.lstrip("\n"), package, context.distro).encode()

@@ -34,6 +34,7 @@ _PARTS = 10
 _VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~^_-]{0,62}")
 _HEX32 = re.compile(r"[0-9a-f]{32}")
 _SUMS, _SIGNATURE = 1, 2
+_MAX_FAILED = 8
 # When a node was seen is written again after so many seconds.
 _SEEN_SECONDS = 600.0
 _KINDS = {SUMS: _SUMS, SIGNATURE: _SIGNATURE}
@@ -118,8 +119,12 @@ class PollDesk:
         self._replies: dict[int, tuple[Shelved, Reply, Reply]] = {}
         self._shelf: object = None
 
-    def answer(self, path: str) -> Reply | ServedFile:
-        """The answer to a GET of ``path``, which starts with :data:`PREFIX`. Never raises for any path."""
+    def answer(self, path: str, query: str = "") -> Reply | ServedFile:
+        """The answer to a GET of ``path``, which starts with :data:`PREFIX`. Never raises for any path.
+
+        ``query`` may say ``failed=VERSION,…``: releases the node took back by itself, for nodes that do so while they
+        run and not by a restart.
+        """
         parts = path.split("/")
         if len(parts) == _PARTS + 1 and not parts[-2]:
             del parts[-2]
@@ -145,6 +150,8 @@ class PollDesk:
             return self._fetch(node, name, boot, now)
         if not self.within_limits(node, now):
             return TOO_MANY
+        if query:
+            self._take_back(node, query, version, boot, now)
         return self._listing(node, kind, version, boot, now)
 
     def known(self, credential: str, now: float) -> NodeState | Reply:
@@ -231,6 +238,15 @@ class PollDesk:
             # That a node polled is written now and then; what it reported or was offered, always.
             node.stored = now
             self.view.dirty[node.id] = node
+
+    def _take_back(self, node: NodeState, query: str, version: str, boot: str, now: float) -> None:
+        attempt = node.attempt
+        name, _, said = query.partition("=")
+        if name != "failed" or attempt is None or attempt.stage in FINAL:
+            return
+        failed = frozenset(said.replace("%2C", ",").split(",")[:_MAX_FAILED])
+        if attempt.version in failed and version != attempt.version:
+            self.view.set_attempt(node, on_report(attempt, Report(version, boot, failed), now), now)
 
     def _report(self, node: NodeState, attempt: Attempt | None, version: str, boot: str, now: float) -> None:
         if version != node.version:

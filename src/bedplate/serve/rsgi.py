@@ -50,7 +50,7 @@ class Application:
                 return
             # A node must get an answer whatever is wrong here; the log says what.
             try:
-                found = self._desk.answer(path)
+                found = self._desk.answer(path, scope.query_string)
             except Exception:
                 log.exception("a poll failed")
                 found = BROKEN

@@ -220,3 +220,23 @@ def test_two_instances_on_one_file_have_one_leader(tmp_path: Path) -> None:
             assert two.service.leading
 
     asyncio.run(play())
+
+
+def test_a_node_that_patches_in_place_says_what_it_took_back(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        nodes = [await b.enrol(number) for number in range(2)]
+        await b.begin("1.1.0", pace="urgent")
+        for node in nodes:
+            assert node.offered() == "1.1.0"
+        path = f"/v1/poll/{nodes[0].track}/auto/{nodes[0].machine}/{nodes[0].credential}/1.0.0/{1:032x}/SHA256SUMS"
+        desk = b.service.desk
+        # What says nothing, or something of another release, changes nothing.
+        for query in ("", "failed=", "failed=1.0.9", "failed", "x=1.1.0", "failed=" + "," * 5000):
+            assert b"1.1.0" in desk.answer(path, query).body
+        assert b"1.0.0" in desk.answer(path, "failed=1.0.9%2C1.1.0").body
+        shown = [(await b.call("GET", f"/api/v1/nodes/{node.machine}")).json()["node"] for node in nodes]
+        assert [one["stage"] for one in shown] == ["fell-back", "offered"]
+        assert shown[0]["failed"] == ["1.1.0"]
+        assert nodes[0].offered() == "1.0.0"
+
+    run(tmp_path, story)

@@ -77,6 +77,9 @@ def create(
     without_disk: Annotated[
         bool, typer.Option("--without-disk", help="Leave out the whole disk's image, which updates do not need")
     ] = False,
+    state: Annotated[
+        str, typer.Option(help="Repository state for machines that follow releases: an id, a date, current, previous")
+    ] = "",
     store: Store = "",
     relock: Relock = False,
     as_json: Json = False,
@@ -85,7 +88,7 @@ def create(
     from bedplate.flows.release_create import Terms, create_releases
 
     workspace, place = begin(store, as_json)
-    terms = Terms(floor=floor, notes=notes, days=days, disk=not without_disk)
+    terms = Terms(floor=floor, notes=notes, days=days, disk=not without_disk, state=state)
     made = create_releases(workspace, place, builds, terms, relock_policy(relock))
     STATE.output.result([one.to_json() for one in made], "\n\n".join(release_text(one) for one in made))
 

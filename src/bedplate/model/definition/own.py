@@ -15,13 +15,14 @@ class OwnFile(Definition):
 
     ``content`` may hold ``@ID@``, ``@NAME@``, ``@VERSION@``, ``@STREAM@`` and ``@HOME_URL@``, which stand for the
     distribution's. ``make`` asks for content made from the definition instead: ``sysusers`` is every user and group of
-    ``ids.toml`` as sysusers.d(5), ``key`` the public key of the role named by ``key``, ``alternatives`` every link that
-    packages offer a target for, one a line: link, priority, target; the highest priority of a link first.
+    ``ids.toml`` as sysusers.d(5), ``key`` the public key of the role named by ``key``, ``keyring`` its keys in use and
+    announced, ``alternatives`` every link that packages offer a target for, one a line: link, priority, target; the
+    highest priority of a link first.
     """
 
     content: str = ""
-    make: Literal["", "sysusers", "key", "alternatives"] = ""
-    key: str = Field(default="", description='Role of the public key, for `make = "key"`')
+    make: Literal["", "sysusers", "key", "keyring", "alternatives"] = ""
+    key: str = Field(default="", description='Role of the public keys, for `make = "key"` and "keyring"')
     mode: Mode = Mode(mode="0644")
     verbatim: bool = Field(default=False, description="`@NAME@` and the like in the content stay as they are")
     config: bool = Field(default=False, description="An administrator may change it: kept on upgrade")
