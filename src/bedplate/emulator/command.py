@@ -73,7 +73,7 @@ def _base(options: MachineOptions, accelerator: Accelerator) -> list[str]:
         *("-machine", "q35,smm=on,vmport=off,hpet=off"),
         *("-accel", "kvm" if kvm else _TCG),
         *("-cpu", options.cpu or ("host" if kvm else TCG_CPU)),
-        *("-smp", str(options.cpus)),
+        *("-smp", str(options.cpus if options.cpus is not None else 2 if kvm else 1)),
         *("-m", f"{options.memory_mib}M"),
         *("-boot", "menu=off,strict=on"),
         *("-action", "reboot=reset" if options.restart else "reboot=shutdown"),

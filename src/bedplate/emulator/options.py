@@ -62,16 +62,17 @@ class Forward:
 class MachineOptions:
     """One machine.
 
-    ``image`` is a raw disk image; it is never written to. ``disk_bytes`` is the size the guest sees, at least the
-    image's. ``certificates`` are PEM certificates enrolled as PK, KEK and db, and nothing else: Secure Boot is then
-    enforced; without any the firmware is in setup mode. ``credentials`` are systemd system credentials.
-    ``restart`` says whether a guest that resets starts again; otherwise its reset ends the machine.
-    ``network`` False leaves the guest without a network card.
+    ``image`` is a raw disk image; it is never written to. ``cpus`` None is two under KVM and one under software
+    emulation, where every call of the firmware into SMM makes all processors wait for one another. ``disk_bytes`` is
+    the size the guest sees, at least the image's. ``certificates`` are PEM certificates enrolled as PK, KEK and db,
+    and nothing else: Secure Boot is then enforced; without any the firmware is in setup mode. ``credentials`` are
+    systemd system credentials. ``restart`` says whether a guest that resets starts again; otherwise its reset ends the
+    machine. ``network`` False leaves the guest without a network card.
     """
 
     image: Path
     memory_mib: int = 2048
-    cpus: int = 2
+    cpus: int | None = None
     cpu: str = ""
     disk_bytes: int = 8 * GIB
     certificates: tuple[bytes, ...] = ()

@@ -65,6 +65,14 @@ def test_accelerator_chooses_the_processor(accelerator: Accelerator, cpu: str) -
     assert values(command, "-accel")[0].startswith(accelerator.kind.value)
 
 
+@pytest.mark.parametrize(("accelerator", "wanted", "count"), [(KVM, None, "2"), (TCG, None, "1"), (TCG, 4, "4")])
+def test_software_emulation_has_one_processor_unless_told_otherwise(
+    accelerator: Accelerator, wanted: int | None, count: str
+) -> None:
+    command = machine_command(MachineOptions(Path("i"), cpus=wanted), accelerator, PLACES)
+    assert values(command, "-smp") == [count]
+
+
 def test_restart_off_ends_the_machine_on_reset() -> None:
     command = machine_command(MachineOptions(Path("i"), restart=False), TCG, PLACES)
     assert values(command, "-action") == ["reboot=shutdown"]

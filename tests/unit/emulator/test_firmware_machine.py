@@ -58,6 +58,7 @@ def console_of(toolbox: Toolbox, disk: Path, own: KeyStore, *, tpm: bool = False
     )
     with Machine(options, TCG, toolbox) as machine:
         assert machine.console.wait_for(ENDED, SECONDS), machine.console.data[-2000:]
+        assert machine.processor_seconds > 0.1
         return machine.console.data
 
 
