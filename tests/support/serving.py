@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from cryptography.x509 import Certificate
 
 from bedplate.fleet.policy import Policy, parse_policy
 from bedplate.model.release import Artefact, Publication, Release, Withdrawal
@@ -209,12 +210,16 @@ async def bench(
     url: str = "",
     limits: Limits = DEFAULT_LIMITS,
     versions: Sequence[str] = ("1.0.0", "1.1.0"),
+    tpm_roots: Sequence[Certificate] = (),
+    clock: Clock | None = None,
 ) -> Any:
     """A :class:`Bench` on a fresh (or the given) database with some releases."""
     store = StoreDirectory(tmp_path / "store")
     for version in versions:
         store.release(version)
-    async with running(tmp_path, store, policy=parse_policy(policy), url=url, limits=limits) as one:
+    given = parse_policy(policy)
+    more = {"url": url, "limits": limits, "tpm_roots": tpm_roots, "clock": clock}
+    async with running(tmp_path, store, policy=given, **more) as one:
         yield one
 
 
@@ -227,11 +232,13 @@ async def running(
     url: str = "",
     clock: Clock | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    tpm_roots: Sequence[Certificate] = (),
 ) -> Any:
     """A :class:`Bench` on a store that is there already."""
     clock = clock or Clock()
     database = Database(url or f"sqlite:///{tmp_path / 'fleet.db'}")
-    service = Service(database, DirectoryCatalog(store.root), policy=policy, limits=limits, pacing=STILL, clock=clock)
+    catalog = DirectoryCatalog(store.root)
+    service = Service(database, catalog, policy=policy, limits=limits, pacing=STILL, tpm_roots=tpm_roots, clock=clock)
     await service.start()
     try:
         made = Bench(service, clock, store)

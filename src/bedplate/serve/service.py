@@ -10,9 +10,11 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeVar
+
+from cryptography.x509 import Certificate
 
 from bedplate.fleet.observing import on_time
 from bedplate.fleet.policy import Policy
@@ -67,6 +69,7 @@ class Service:
     """One instance of the update service.
 
     Args:
+        tpm_roots: Roots that must vouch for the endorsement key of a TPM that enrols; none: any key is taken.
         clock: Seconds since the epoch.
 
     Raises:
@@ -81,11 +84,13 @@ class Service:
         policy: Policy | None = None,
         limits: Limits = DEFAULT_LIMITS,
         pacing: Pacing = DEFAULT_PACING,
+        tpm_roots: Sequence[Certificate] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.database = database
         self.catalog = catalog
         self.pacing = pacing
+        self.tpm_roots = tuple(tpm_roots)
         self.clock = clock
         self.view = FleetView()
         self.desk = PollDesk(self.view, clock, limits)

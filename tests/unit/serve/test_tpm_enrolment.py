@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import subprocess
+import time
 from base64 import b64decode, b64encode
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from sqlalchemy import select
 
-from bedplate.model.errors import TrustError
+from bedplate.model.errors import BadInput, TrustError
+from bedplate.serve.models import NodeRow
 from bedplate.serve.tpm import check_quote, read_attestation_key, read_endorsement_key
+from bedplate.serve.tpm_roots import check_endorsement, read_roots
 from bedplate.toolchain.run import Toolbox
 from support.services import services  # noqa: F401
-from support.serving import Bench, FakeNode, bench
+from support.serving import START, Bench, Clock, FakeNode, bench
 
 pytestmark = pytest.mark.tools
 # How tpm2_activatecredential's file begins: its magic and version.
@@ -165,3 +175,143 @@ def test_what_the_tools_say_of_a_key_and_a_quote_is_what_is_read(tpm: Tpm) -> No
             read_attestation_key(tpm.read("ak.pub")[:length])
     with pytest.raises(TrustError):
         check_quote(key, tpm.read("quote"), tpm.read("signature")[:-1])
+
+
+class Authority:
+    """A certificate authority; certificates of endorsement keys are made by swtpm's own tool, as its local CA does."""
+
+    def __init__(
+        self, directory: Path, name: str, *, issuer: Authority | None = None, ca: bool = True, path: int | None = None
+    ) -> None:
+        self.key = rsa.generate_private_key(65537, 2048)
+        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+        begins = datetime.fromtimestamp(START - 86400, UTC)
+        builder = (
+            x509.CertificateBuilder(subject_name=subject)
+            .issuer_name(subject if issuer is None else issuer.certificate.subject)
+            .public_key(self.key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(begins)
+            .not_valid_after(begins + timedelta(days=3000))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=path if ca else None), critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
+        )
+        self.certificate = builder.sign((self.key if issuer is None else issuer.key), SHA256())
+        self.directory = directory / name
+        self.directory.mkdir()
+        (self.directory / "ca.pem").write_bytes(self.certificate.public_bytes(Encoding.PEM))
+        private = self.key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        (self.directory / "ca.key").write_bytes(private)
+
+    @property
+    def der(self) -> bytes:
+        return self.certificate.public_bytes(Encoding.DER)
+
+    def vouch(self, toolbox: Toolbox, tpm: Tpm, *, days: int = 3000, modulus: int = 0) -> bytes:
+        """A certificate for the TPM's endorsement key (DER)."""
+        key = read_endorsement_key(tpm.read("ek.pub")).key
+        assert isinstance(key, rsa.RSAPublicKey)
+        toolbox.run(
+            "swtpm_cert",
+            *("--tpm2", "--type", "ek", "--modulus", f"{modulus or key.public_numbers().n:x}", "--days", str(days)),
+            *("--signkey", "ca.key", "--issuercert", "ca.pem", "--out-cert", "ek.der", "--decryption"),
+            *("--tpm-manufacturer", "id:00001014", "--tpm-model", "swtpm", "--tpm-version", "id:20191023"),
+            *("--tpm-spec-family", "2.0", "--tpm-spec-level", "0", "--tpm-spec-revision", "164"),
+            cwd=self.directory,
+        )
+        return (self.directory / "ek.der").read_bytes()
+
+
+def test_only_a_tpm_that_a_root_vouches_for_gets_in(
+    tpm: Tpm,
+    services: Toolbox,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    root, other = Authority(tmp_path, "root"), Authority(tmp_path, "other")
+    between = Authority(tmp_path, "between", issuer=root)
+    leaf, stranger = root.vouch(services, tpm), other.vouch(services, tpm)
+    deep = between.vouch(services, tpm)
+    impostor = Authority(tmp_path, "impostor", issuer=root, ca=False).vouch(services, tpm)
+
+    def sent(certificate: bytes, *chain: bytes) -> dict[str, Any]:
+        return {
+            "ek_certificate": b64encode(certificate).decode(),
+            "ek_chain": [b64encode(one).decode() for one in chain],
+        }
+
+    async def story(b: Bench) -> None:
+        token = await _token(b)
+        wish = {"token": token, "machine": "a" * 32, "track": "container"}
+        wish |= {"ek": tpm.text("ek.pub"), "ak": tpm.text("ak.pub")}
+
+        async def challenged(more: dict[str, Any]) -> Any:
+            return await b.call("POST", "/v1/enroll/tpm/challenge", wish | more, role=None)
+
+        refused = {
+            "none": {},
+            "of_another_root": sent(stranger),
+            "of_another_root_with_it_in_the_chain": sent(stranger, other.der),
+            "without_what_lies_between": sent(deep),
+            "by_one_who_is_no_authority": sent(impostor, (tmp_path / "impostor/ca.pem").read_bytes()),
+            "cut_short": sent(leaf[:-20]),
+            "not_one": sent(b"certificate"),
+            "the_authoritys_own": sent(root.der),
+        }
+        for case, more in refused.items():
+            assert (await challenged(more)).status_code == 403, case
+        # Nor without the certificate in the second step, with a challenge that was rightly got.
+        for more in (sent(leaf), sent(deep, between.der)):
+            challenge = (await challenged(more)).json()
+            tpm.activate(challenge)
+            tpm.quote(challenge["nonce"])
+            proof = wish | {
+                "expires": challenge["expires"],
+                "secret": tpm.text("secret"),
+                "quote": tpm.text("quote"),
+                "signature": tpm.text("signature"),
+            }
+            assert (await b.call("POST", "/v1/enroll/tpm", proof, role=None)).status_code == 403
+            answer = await b.call("POST", "/v1/enroll/tpm", proof | more, role=None)
+            assert answer.status_code == 201, answer.text
+        with b.service.database.reading() as connection:
+            bound = connection.execute(select(NodeRow.tpm).where(NodeRow.id == "a" * 32)).scalar_one()
+        assert json.loads(bound)["root"] == "CN=root"
+
+    async def play() -> None:
+        # swtpm's tool makes certificates that begin now.
+        clock = Clock(time.time() + 60)
+        async with bench(tmp_path / "bench", tpm_roots=[root.certificate], clock=clock) as b:
+            await story(b)
+
+    (tmp_path / "bench").mkdir()
+    asyncio.run(play())
+
+
+def test_what_a_certificate_says_must_hold_now(
+    tpm: Tpm,
+    services: Toolbox,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    key = read_endorsement_key(tpm.read("ek.pub"))
+    root = Authority(tmp_path, "root", path=0)
+    between = Authority(tmp_path, "between", issuer=root)
+    leaf = root.vouch(services, tpm)
+    now = time.time() + 60
+    assert check_endorsement(key, leaf, [], [root.certificate], now) == "CN=root"
+    for late in (0.0, now + 86400 * 365 * 30):
+        with pytest.raises(TrustError, match="not valid now"):
+            check_endorsement(key, leaf, [], [root.certificate], late)
+    with pytest.raises(TrustError, match="may not vouch"):
+        check_endorsement(key, between.vouch(services, tpm), [between.der], [root.certificate], now)
+    with pytest.raises(TrustError, match="more than"):
+        check_endorsement(key, leaf, [between.der] * 5, [root.certificate], now)
+    modulus = rsa.generate_private_key(65537, 2048).public_key().public_numbers().n
+    with pytest.raises(TrustError, match="another key"):
+        check_endorsement(key, root.vouch(services, tpm, modulus=modulus), [], [root.certificate], now)
+    with pytest.raises(BadInput):
+        read_roots(tmp_path / "nothing.pem")
+    (tmp_path / "empty.pem").write_text("none\n")
+    with pytest.raises(BadInput):
+        read_roots(tmp_path / "empty.pem")
+    (tmp_path / "two.pem").write_bytes((tmp_path / "root/ca.pem").read_bytes() * 2)
+    assert len(read_roots(tmp_path / "two.pem")) == 2

@@ -48,6 +48,9 @@ def serve(
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate chain (PEM); without it plain HTTP")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Its key (PEM)")] = None,
+    tpm_roots: Annotated[
+        Path | None, typer.Option(help="Roots (PEM) that must vouch for TPMs that enrol; without it any TPM may")
+    ] = None,
     public_url: Annotated[str, typer.Option(help="The address nodes know the service by (Omaha hands it out)")] = "",
 ) -> None:
     """Run the update service until it is told to stop. Example: bedplate serve --listen 0.0.0.0:8080"""
@@ -61,6 +64,7 @@ def serve(
     from bedplate.serve.run import serve as run
     from bedplate.serve.service import Service
     from bedplate.serve.store_catalog import StoreCatalog
+    from bedplate.serve.tpm_roots import read_roots
 
     workspace = STATE.begin(as_json=False)
     address, colon, port = listen.rpartition(":")
@@ -72,10 +76,11 @@ def serve(
         )
     catalog = StoreCatalog(reader(release_place(workspace, store)), cdn)
     wanted = parse_policy(policy.read_text(), where=str(policy)) if policy is not None else None
+    roots = read_roots(tpm_roots) if tpm_roots is not None else ()
     log_as_json()
 
     async def main() -> None:
-        service = Service(_database(workspace, database), catalog, policy=wanted)
+        service = Service(_database(workspace, database), catalog, policy=wanted, tpm_roots=roots)
         await run(
             service, Listen(address.strip("[]"), int(port), tls_cert, tls_key, public_url=public_url), extra=routes()
         )

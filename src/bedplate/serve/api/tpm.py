@@ -26,6 +26,7 @@ from bedplate.serve.database import Database
 from bedplate.serve.models import NodeRow, ServiceKey
 from bedplate.serve.secrets import SecretKind, new_secret, secret_digest
 from bedplate.serve.tpm import check_quote, make_credential, read_attestation_key, read_endorsement_key
+from bedplate.serve.tpm_roots import MAX_CHAIN, check_endorsement
 
 # A TPM under load takes seconds; a node's clock plays no part.
 _CHALLENGE_SECONDS = 300.0
@@ -35,13 +36,16 @@ _Blob = Annotated[str, Field(max_length=4096)]
 
 
 class ChallengeWish(Model):
-    """TPM2B_PUBLIC of endorsement and attestation key, in base64."""
+    """TPM2B_PUBLIC of endorsement and attestation key, in base64. Where the service has roots: the endorsement key's
+    certificate and those between it and a root (DER, base64)."""
 
     token: Annotated[str, Field(max_length=128)]
     machine: _Machine
     track: Track
     ek: _Blob
     ak: _Blob
+    ek_certificate: _Blob = ""
+    ek_chain: Annotated[list[_Blob], Field(max_length=MAX_CHAIN)] = []
 
 
 class Challenge(Model):
@@ -91,9 +95,20 @@ async def challenge_tpm(call: Call) -> Any:
     expires = int(call.service.clock() + _CHALLENGE_SECONDS)
     key = await call.reading(lambda: _key(call.service.database))
     attestation, endorsement = read_attestation_key(_bytes(wish.ak)), read_endorsement_key(_bytes(wish.ek))
+    _vouched(call, wish)
     secret, nonce = _derived(key, wish, expires)
     blob, wrapped = make_credential(endorsement, attestation.name, secret)
     return Challenge(credential_blob=_text(blob), encrypted_secret=_text(wrapped), nonce=_text(nonce), expires=expires)
+
+
+def _vouched(call: Call, wish: ChallengeWish) -> str:
+    """Who vouches for the endorsement key; empty where the operator gave no roots."""
+    roots = call.service.tpm_roots
+    if not roots:
+        return ""
+    chain = [_bytes(one) for one in wish.ek_chain]
+    key = read_endorsement_key(_bytes(wish.ek))
+    return check_endorsement(key, _bytes(wish.ek_certificate), chain, roots, call.service.clock())
 
 
 async def enroll_tpm(call: Call) -> Any:
@@ -108,7 +123,8 @@ async def enroll_tpm(call: Call) -> Any:
     quote = check_quote(read_attestation_key(_bytes(proof.ak)), _bytes(proof.quote), _bytes(proof.signature))
     if not hmac.compare_digest(quote.nonce, nonce):
         raise TrustError("the quote is over another nonce")
-    bound = json.dumps({"ak": proof.ak, "ek": hashlib.sha256(_bytes(proof.ek)).hexdigest()})
+    root = _vouched(call, proof)
+    bound = json.dumps({"ak": proof.ak, "ek": hashlib.sha256(_bytes(proof.ek)).hexdigest(), "root": root})
     credential = await call.in_thread(
         lambda: enrolment.redeem(
             database, proof.token, proof.machine, proof.track, now=now, tpm=bound, lifetime=_LIFETIME
