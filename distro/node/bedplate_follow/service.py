@@ -92,7 +92,7 @@ class Service:
             with urllib.request.urlopen(request, timeout=_SECONDS) as answer:
                 content: bytes = answer.read(limit + 1)
         except urllib.error.HTTPError as error:
-            said = error.read(200).decode("utf-8", "replace").strip()
+            said = " ".join(error.read(200).decode("utf-8", "replace").split())[:100]
             raise NotStarted(f"the update service answers {error.code} to {name}: {said}") from error
         except (OSError, ValueError) as error:
             reason = getattr(error, "reason", error)

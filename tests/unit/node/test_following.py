@@ -354,8 +354,9 @@ def test_downloads_have_limits_and_failures_are_told(tmp_path: Path) -> None:
         assert _Handler.queries[-1] == "failed=1.0.2%2C1.0.3"
         with pytest.raises(NotStarted, match="larger"):
             service.fetch("SHA256SUMS", 99)
-        with pytest.raises(NotStarted, match="404"):
+        with pytest.raises(NotStarted, match="404") as caught:
             service.fetch("nothing", 10)
+        assert "\n" not in caught.value.message and len(caught.value.message) < 200
         assert _Handler.queries[-1] == ""
     with pytest.raises(NotStarted, match="cannot be asked"):
         service.fetch("SHA256SUMS", 100)
