@@ -15,6 +15,7 @@ from pathlib import Path
 
 from bedplate.compose.build import DISK
 from bedplate.compose.formats.base import Format, FormatJob, InstallerFile, Origin
+from bedplate.compose.formats.installer import Installer
 from bedplate.compose.formats.kinds import FORMATS, chosen_formats
 from bedplate.compose.owned import load_set
 from bedplate.compose.result import (
@@ -44,7 +45,6 @@ from bedplate.toolchain.run import Toolbox
 from bedplate.verify.differences import PartResult, part_result
 from bedplate.verify.inspection import parse_os_release
 
-INSTALLER = "installer"
 _MAX_TEXT = 1 << 20
 
 
@@ -73,13 +73,17 @@ def add_formats(
     with _alone(built.directory):
         # Another run may have added to the record since.
         build = read_result(built.directory) or built.build
-        todo = [one for one in wanted if build.formats.get(one.name) != _key(build, one) or not _there(build, one)]
+        todo = [
+            one
+            for one in wanted
+            if build.formats.get(one.name) != _key(workspace, build, one) or not _there(build, one)
+        ]
         if any(one.file != DISK for one in todo):
             job = format_job(workspace, build, built.directory, prepare_tools(workspace, "tools", relock))
         for one in todo:
             started = time.monotonic()
             with workspace.progress.task(f"format {one.name}"):
-                build = _add(build, one, job) if one.file != DISK else _named(build, one, None)
+                build = _add(workspace, build, one, job) if one.file != DISK else _named(workspace, build, one, None)
             seconds[f"format {one.name}"] = round(time.monotonic() - started, 3)
         if todo:
             write_result_beside(build)
@@ -96,13 +100,13 @@ def _there(build: BuildResult, form: Format) -> bool:
     return known is not None and (status.st_size, status.st_mtime_ns) == (known.bytes, known.mtime_ns)
 
 
-def _add(build: BuildResult, form: Format, job: FormatJob) -> BuildResult:
+def _add(workspace: Workspace, build: BuildResult, form: Format, job: FormatJob) -> BuildResult:
     with made_format(form, job, build.directory) as made:
         sync_file(made)
         made.chmod(0o644)
         made.rename(build.path(form.file))
     sync_directory(build.directory)
-    build = _named(build, form, describe(build.path(form.file)))
+    build = _named(workspace, build, form, describe(build.path(form.file)))
     write_result_beside(build)
     return build
 
@@ -116,15 +120,16 @@ def made_format(form: Format, job: FormatJob, folder: Path) -> Iterator[Path]:
         yield path
 
 
-def _named(build: BuildResult, form: Format, artefact: Artefact | None) -> BuildResult:
+def _named(workspace: Workspace, build: BuildResult, form: Format, artefact: Artefact | None) -> BuildResult:
     others = tuple(one for one in build.artefacts if artefact is None or one.name != artefact.name)
     artefacts = others if artefact is None else (*others, artefact)
-    return replace(build, artefacts=artefacts, formats={**build.formats, form.name: _key(build, form)})
+    return replace(build, artefacts=artefacts, formats={**build.formats, form.name: _key(workspace, build, form)})
 
 
-def _key(build: BuildResult, form: Format) -> str:
+def _key(workspace: Workspace, build: BuildResult, form: Format) -> str:
     disk = next(one.sha256 for one in build.artefacts if one.name == DISK)
-    return identity(["format", form.name, form.revision, disk])
+    owned = [load_set(workspace.distro / "files", form.owned_set).digest] if form.owned_set else []
+    return identity(["format", form.name, form.revision, disk, *owned])
 
 
 @contextmanager
@@ -166,7 +171,7 @@ def format_job(workspace: Workspace, build: BuildResult, directory: Path, toolbo
 
 def _installer(workspace: Workspace) -> dict[str, InstallerFile]:
     """The installer's files: an owned set of the definition that no track names."""
-    owned = load_set(workspace.distro / "files", INSTALLER)
+    owned = load_set(workspace.distro / "files", Installer.owned_set)
     return {
         file.path: InstallerFile(owned.sources[file.path], file.mode)
         for file in owned.files

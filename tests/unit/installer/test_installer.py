@@ -238,28 +238,60 @@ def test_a_medium_without_an_image(installer: ModuleType, data: bytes, tmp_path:
 
 def test_what_the_first_boot_finds(installer: ModuleType, tmp_path: Path) -> None:
     text = GOOD + '[network]\naddresses = ["192.0.2.5/24"]\ngateway = "192.0.2.1"\n[swap]\nenabled = false\n'
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "etc/fstab").write_text("# disks\nPARTLABEL=root / ext4 ro 0 1\nPARTLABEL=swap none swap nofail 0 0\n")
     installer.settling.write_files(installer.answers.parse(text), tmp_path)
-    assert (tmp_path / "etc/fstab").read_text() == "# disks\nPARTLABEL=root / ext4 ro 0 1\n"
     seed = tmp_path / "var/lib/cloud/seed/nocloud"
     user = (seed / "user-data").read_text()
     assert user.startswith("#cloud-config\n")
     assert json.loads(user.partition("\n")[2])["users"][0]["ssh_authorized_keys"] == [KEY]
-    card = json.loads((seed / "network-config").read_text())["ethernets"]["first"]
-    assert (card["dhcp4"], card["addresses"]) == (False, ["192.0.2.5/24"])
+    assert (tmp_path / "etc/hostname").read_text() == "web1\n"
+    assert "127.0.1.1 web1.example.com web1\n" in (tmp_path / "etc/hosts").read_text()
+    assert json.loads((seed / "network-config").read_text()) == {"config": "disabled"}
+    network = (tmp_path / "etc/systemd/network/50-installed.network").read_text()
+    assert network.splitlines()[-3:] == ["[Network]", "Address=192.0.2.5/24", "Gateway=192.0.2.1"]
     assert (tmp_path / "etc/repart.d/60-swap.conf").readlink() == Path("/dev/null")
     assert (seed / "user-data").stat().st_mode & 0o777 == 0o600
 
 
-def test_the_dialog_asks_again_until_the_answers_are_good(installer: ModuleType, tmp_path: Path) -> None:
-    disk = installer.disks.Disk(Path("/dev/vda"), 8 << 30, "abc", "QEMU")
+def test_the_dialog_asks_again_until_each_answer_is_good(installer: ModuleType) -> None:
+    small = installer.disks.Disk(Path("/dev/vda"), 1 << 30, "abc", "QEMU")
+    disk = installer.disks.Disk(Path("/dev/vdb"), 8 << 30, "def", "QEMU")
     said: list[str] = []
     replies = iter(
-        ["7", "1", "Bad Name", "ada", KEY, "", "n",
-         "1", "web1", "ada", KEY, "192.0.2.5/24", "192.0.2.1", "192.0.2.2", "y", "/dev/vda"]
+        ["7", "1", "2", "Bad Name", "web1", "root", "ada", "rubbish", "https://keys.example/none",
+         "https://keys.example/ada", "", "n", "no",
+         "2", "web1", "ada", KEY, "192.0.2.5", "192.0.2.5/24", "", "192.0.2.2, x", "192.0.2.2 192.0.2.3",
+         "", "/dev/vdb"]
     )  # fmt: skip
-    answers = installer.dialog.asked([disk], "Server 1.0", lambda prompt: next(replies), said.append)
-    assert (answers.hostname, answers.disk.path, answers.disk.erase) == ("web1", "/dev/vda", True)
-    assert answers.network.dns == ["192.0.2.2"] and any("system.hostname" in line for line in said)
-    assert installer.dialog.asked([disk], "Server 1.0", lambda prompt: "", said.append) is None
+
+    def fetch(address: str) -> str:
+        if address.endswith("none"):
+            raise installer.answers.WrongAnswers([f"{address} cannot be fetched"])
+        return f"{KEY}\n\n{KEY}\n"
+
+    def answers() -> object:
+        return installer.dialog.asked(
+            [small, disk], "Server 1.0", 2 << 30, lambda prompt: next(replies), said.append, fetch
+        )
+
+    given = answers()
+    assert (given.hostname, given.disk.path, given.disk.erase) == ("web1", "/dev/vdb", True)
+    assert (given.network.dns, given.network.gateway) == (["192.0.2.2", "192.0.2.3"], "")
+    assert next(replies, None) is None
+    text = "\n".join(said)
+    for words in (
+        "number from 1 to 2",
+        "/dev/vda cannot be written: too small",
+        "'Bad Name' is not",
+        "'root' is not",
+        "'rubbish' is not an OpenSSH",
+        "none cannot be fetched",
+        "Nothing was written",
+        "'192.0.2.5' is not",
+        "/dev/vdb (8192 MiB): everything on it will be lost",
+        "name servers 192.0.2.2, 192.0.2.3",
+    ):
+        assert words in text
+    assert "swap       none" in text
+    replies = iter([""])
+    assert answers() is None
+    assert installer.dialog.asked([], "Server 1.0", 1, lambda prompt: "", said.append, fetch) is None

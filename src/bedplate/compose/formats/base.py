@@ -75,6 +75,11 @@ class Format(Protocol):
         ...
 
     @property
+    def owned_set(self) -> str:
+        """The set of the distribution's own files that it holds besides the image; empty for none."""
+        ...
+
+    @property
     def revision(self) -> int:
         """See above."""
         ...

@@ -47,7 +47,8 @@ class Installer:
     title = "a medium that writes the system to a disk"
     file = "installer.raw"
     origin = Origin.DISK
-    revision = 1
+    owned_set = "installer"
+    revision = 2
 
     def write(self, job: FormatJob, target: Path) -> None:
         """See the protocol.
@@ -59,7 +60,8 @@ class Installer:
             folder = Path(scratch)
             root, payload, uki = folder / "root", folder / "payload", folder / "uki.efi"
             _root(job, root, folder)
-            write_payload(job.disk, payload, f"{job.labels.get('PRETTY_NAME', job.name)} {job.version}")
+            title = job.labels.get("PRETTY_NAME", job.name)
+            write_payload(job.disk, payload, title if job.version in title.split() else f"{title} {job.version}")
             unsigned = folder / "uki.unsigned"
             unsigned.write_bytes(_uki(job))
             job.sign_efi(unsigned, uki)

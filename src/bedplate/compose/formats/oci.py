@@ -53,6 +53,7 @@ class Oci:
     title = "OCI base image as an archive (podman, containerd, registries)"
     file = "base.oci.tar"
     origin = Origin.ROOT
+    owned_set = ""
     revision = 1
 
     def write(self, job: FormatJob, target: Path) -> None:

@@ -49,6 +49,7 @@ class Qcow2:
     title = "QEMU, KVM, OpenStack (compressed; QEMU 5.1 or newer)"
     file = "disk.qcow2"
     origin = Origin.DISK
+    owned_set = ""
     revision = 1
 
     def write(self, job: FormatJob, target: Path) -> None:

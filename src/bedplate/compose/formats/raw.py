@@ -14,6 +14,7 @@ class Raw:
     title = "raw disk image"
     file = "disk.raw"
     origin = Origin.DISK
+    owned_set = ""
     revision = 1
 
     def write(self, job: FormatJob, target: Path) -> None:

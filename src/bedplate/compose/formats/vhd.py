@@ -33,6 +33,7 @@ class Vhd:
     title = "Azure, Hyper-V (fixed size, whole MiB)"
     file = "disk.vhd"
     origin = Origin.DISK
+    owned_set = ""
     revision = 1
 
     def write(self, job: FormatJob, target: Path) -> None:

@@ -32,6 +32,7 @@ class Wsl:
     title = "Windows Subsystem for Linux (wsl --install --from-file)"
     file = "base.wsl"
     origin = Origin.ROOT
+    owned_set = ""
     revision = 1
 
     def write(self, job: FormatJob, target: Path) -> None:

@@ -1,4 +1,9 @@
-"""Run the installer: find answers or ask, check everything, write, settle, and end as the answers say."""
+"""Run the installer: find answers or ask, check everything, write, settle, and end as the answers say.
+
+bedplate-install                what the medium does when it starts
+bedplate-install --ask          the questions, whatever answers there are
+bedplate-install ANSWERS.toml   another answer file
+"""
 
 from __future__ import annotations
 
@@ -29,7 +34,7 @@ def given() -> str | None:
     """The text of the answer file: of a credential, of a URL a credential names, or of a labelled partition."""
     place = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent"))
     if (place / "bedplate.answers").is_file():
-        return (place / "bedplate.answers").read_text()
+        return _read(place / "bedplate.answers")
     if (place / "bedplate.answers-url").is_file():
         return _fetched((place / "bedplate.answers-url").read_text().strip())
     device = partition(ANSWERS_LABEL)
@@ -40,9 +45,7 @@ def given() -> str | None:
         if done.returncode:
             raise WrongAnswers([f"{device} cannot be mounted: {done.stderr.strip()}"])
         try:
-            return (Path(folder) / "answers.toml").read_text()
-        except OSError as error:
-            raise WrongAnswers([f"{device} holds no answers.toml ({error.strerror})"]) from error
+            return _read(Path(folder) / "answers.toml")
         finally:
             subprocess.run(["umount", folder], check=True)
 
@@ -53,8 +56,8 @@ def _fetched(url: str) -> str:
     for number in range(_TRIES):
         try:
             with urllib.request.urlopen(url, timeout=30) as answer:
-                return answer.read(MAX_BYTES + 1).decode()
-        except OSError as error:
+                return str(answer.read(MAX_BYTES).decode())
+        except (OSError, UnicodeDecodeError) as error:
             if number + 1 == _TRIES:
                 raise WrongAnswers([f"{url} cannot be fetched: {error}"]) from error
             time.sleep(3)
@@ -74,44 +77,54 @@ def install(payload: Payload, answers: Answers) -> None:
     say(f"done: {disk.path} boots {payload.name} as {answers.hostname}")
 
 
-def main() -> int:
-    """0 when the system is on the disk; whatever else happened can be tried again."""
-    after = "shell"
+def main(arguments: list[str]) -> int:
+    """0 when the system is on the disk and the machine goes down, 3 when it stays on as the answers say.
+
+    After 1 (failed) and 2 (wrong answers) it can be tried again.
+    """
     try:
         device = partition(PAYLOAD_LABEL)
         if device is None:
             raise Failed("this medium holds no image")
         payload = open_payload(device)
-        text = given()
-        answers = parse(text) if text is not None else asked(disks(), payload.name, input, print)
+        answers = _answers(arguments, payload)
         if answers is None:
             say("stopped; nothing was written")
-            return _shell(1)
+            return 1
         install(payload, answers)
-        after = answers.after
     except WrongAnswers as error:
         say("the answers cannot be used, nothing was written:")
         for problem in error.problems:
             say(f"  {problem}")
-        say("correct them and start the machine again")
-        return _shell(2)
-    except (Failed, OSError, subprocess.CalledProcessError, EOFError) as error:
-        say(f"failed: {error}")
-        return _shell(1)
+        return 2
+    except (Failed, OSError, subprocess.CalledProcessError, EOFError, KeyboardInterrupt) as error:
+        say(f"failed: {error or type(error).__name__}")
+        return 1
     os.sync()
-    if after == "shell":
-        return _shell(0)
-    subprocess.run(["systemctl", after, "--no-block"], check=True)
+    if answers.after == "shell":
+        return 3
+    subprocess.run(["systemctl", answers.after, "--no-block"], check=True)
     return 0
 
 
-def _shell(code: int) -> int:
-    """Somebody may want to look; `python3 -m installer` starts again."""
-    if sys.stdin.isatty():
-        say("a shell; `exit` turns the machine off, `python3 -m installer` starts again")
-        subprocess.run(["/usr/bin/bash", "-i"], check=False)
-        subprocess.run(["systemctl", "poweroff", "--no-block"], check=False)
-    return code
+def _answers(arguments: list[str], payload: Payload) -> Answers | None:
+    if arguments not in ([], ["--ask"]):
+        if len(arguments) != 1 or arguments[0].startswith("-"):
+            raise WrongAnswers(["say --ask, or name one answer file"])
+        return parse(_read(Path(arguments[0])))
+    text = None if arguments else given()
+    if text is not None:
+        return parse(text)
+    return asked(disks(), payload.name, payload.size, input, print, _fetched)
 
 
-sys.exit(main())
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_BYTES).decode()
+    except (OSError, UnicodeDecodeError) as error:
+        raise WrongAnswers([f"{path} cannot be read: {error}"]) from error
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

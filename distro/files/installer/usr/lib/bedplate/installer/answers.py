@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 MAX_BYTES = 1 << 16
+_MAX_HOST = 253
 _HOST = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)(\.(?!-)[a-z0-9-]{1,63}(?<!-))*")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _KEY_KINDS = r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-\S+@openssh\.com"
@@ -100,10 +101,26 @@ class _Table:
             self._problems.append(f"{self._name + '.' if self._name else ''}{key}: unknown")
 
 
+def is_host(text: str) -> bool:
+    """Whether this is a host name, short or full, in small letters."""
+    return _HOST.fullmatch(text) is not None and len(text) <= _MAX_HOST
+
+
+def is_user(text: str) -> bool:
+    """Whether a user can be called so."""
+    return _USER.fullmatch(text) is not None
+
+
+def is_key(text: str) -> bool:
+    """Whether this is a line of an OpenSSH public key."""
+    return _KEY.fullmatch(text) is not None
+
+
 _KINDS = {str: "a text", bool: "true or false", int: "a number", list: "a list"}
 
 
-def _interface(text: str) -> bool:
+def is_interface(text: str) -> bool:
+    """Whether this is an address with a prefix."""
     try:
         ipaddress.ip_interface(text)
     except ValueError:
@@ -111,7 +128,8 @@ def _interface(text: str) -> bool:
     return "/" in text
 
 
-def _address(text: str) -> bool:
+def is_address(text: str) -> bool:
+    """Whether this is an address."""
     try:
         ipaddress.ip_address(text)
     except ValueError:
@@ -147,20 +165,20 @@ def check(data: dict[str, Any]) -> Answers:
     if choice.serial and choice.path:
         problems.append("disk: serial and path are given, name the disk by one of them")
     system = top.table("system")
-    hostname = system.take("hostname", str, ..., _HOST.fullmatch, "a host name in small letters")
+    hostname = system.take("hostname", str, ..., is_host, "a host name in small letters")
     user = top.table("user")
-    name = user.take("name", str, ..., _USER.fullmatch, "a user name")
+    name = user.take("name", str, ..., is_user, "a user name")
     if name == "root":
         problems.append("user.name: root cannot log in, name another user")
-    keys = user.texts("ssh_keys", ..., _KEY.fullmatch, "an OpenSSH public key")
+    keys = user.texts("ssh_keys", ..., is_key, "an OpenSSH public key")
     if not keys and not any(problem.startswith("user.ssh_keys") for problem in problems):
         problems.append("user.ssh_keys: nobody could log in without one")
     net = top.table("network")
     network = Network(
         net.take("interface", str, "e*", _CARD.fullmatch, "a pattern of interface names"),
-        net.texts("addresses", [], _interface, "an address with a prefix, such as 192.0.2.5/24"),
-        net.take("gateway", str, "", _address, "an address"),
-        net.texts("dns", [], _address, "an address"),
+        net.texts("addresses", [], is_interface, "an address with a prefix, such as 192.0.2.5/24"),
+        net.take("gateway", str, "", is_address, "an address"),
+        net.texts("dns", [], is_address, "an address"),
     )
     if network.gateway and not network.addresses:
         problems.append("network.gateway: there are no addresses, so DHCP gives it")

@@ -10,18 +10,20 @@ import time
 import uuid
 from pathlib import Path
 
-from .answers import Answers
+from .answers import Answers, Network
 from .disks import partition
 from .writing import Failed
 
 _SEED = "var/lib/cloud/seed/nocloud"
+_NETWORK = "etc/systemd/network/50-installed.network"
 
 
 def seed_files(answers: Answers) -> dict[str, str]:
     """Files of the new system by path: text."""
+    short = answers.hostname.split(".")[0]
     user = {
-        "hostname": answers.hostname.split(".")[0],
-        "fqdn": answers.hostname,
+        # The name is on the disk already, and nothing has to be up for it.
+        "preserve_hostname": True,
         "users": [
             {
                 "name": answers.user, "groups": ["adm", "systemd-journal"], "sudo": ["ALL=(ALL) NOPASSWD:ALL"],
@@ -29,18 +31,15 @@ def seed_files(answers: Answers) -> dict[str, str]:
             }
         ],
     }  # fmt: skip
-    net = answers.network
-    card: dict[str, object] = {"match": {"name": net.name}, "dhcp4": not net.addresses, "dhcp6": not net.addresses}
-    if net.addresses:
-        card["addresses"] = net.addresses
-    if net.gateway:
-        card["routes"] = [{"to": "default", "via": net.gateway}]
-    if net.dns:
-        card["nameservers"] = {"addresses": net.dns}
+    names = " ".join(dict.fromkeys((answers.hostname, short)))
     files = {
+        "etc/hostname": f"{short}\n",
+        "etc/hosts": f"127.0.0.1 localhost\n127.0.1.1 {names}\n::1 localhost ip6-localhost ip6-loopback\n",
         f"{_SEED}/meta-data": json.dumps({"instance-id": f"installed-{uuid.uuid4()}"}) + "\n",
         f"{_SEED}/user-data": "#cloud-config\n" + json.dumps(user, indent=1) + "\n",
-        f"{_SEED}/network-config": json.dumps({"version": 2, "ethernets": {"first": card}}) + "\n",
+        # cloud-init cannot match an interface by a pattern: networkd is told directly.
+        f"{_SEED}/network-config": json.dumps({"config": "disabled"}) + "\n",
+        _NETWORK: network_file(answers.network),
     }
     if answers.swap_mib:
         files["etc/repart.d/60-swap.conf"] = (
@@ -48,6 +47,17 @@ def seed_files(answers: Answers) -> dict[str, str]:
             f"SizeMaxBytes={answers.swap_mib}M\n"
         )
     return files
+
+
+def network_file(net: Network) -> str:
+    """The .network file for what the answers say (systemd.network(5))."""
+    lines = ["[Match]", f"Name={net.name}", "Type=ether", "", "[Network]"]
+    if not net.addresses:
+        lines.append("DHCP=yes")
+    lines += [f"Address={one}" for one in net.addresses]
+    lines += [f"Gateway={net.gateway}"] if net.gateway else []
+    lines += [f"DNS={one}" for one in net.dns]
+    return "\n".join(lines) + "\n"
 
 
 def settle(answers: Answers, disk: Path, label: str = "root", seconds: float = 60.0) -> None:
@@ -83,8 +93,3 @@ def write_files(answers: Answers, root: Path) -> None:
     if answers.swap_mib == 0:
         (root / "etc/repart.d").mkdir(parents=True, exist_ok=True)
         (root / "etc/repart.d/60-swap.conf").symlink_to("/dev/null")
-        # A boot would wait for the partition that is never made.
-        table = root / "etc/fstab"
-        if table.is_file():
-            lines = table.read_text().splitlines(keepends=True)
-            table.write_text("".join(line for line in lines if line.startswith("#") or line.split()[2:3] != ["swap"]))
