@@ -7,6 +7,7 @@ import json
 import os
 import resource
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -206,14 +207,18 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     workspace = Workspace.from_environment(os.environ)
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit("ended"))
+    figures: list[Figure] = []
     with tempfile.TemporaryDirectory(dir=workspace.cache) as name:
-        figures = compare(workspace, Path(name), options)
-    report(figures, options.json)
+        try:
+            compare(workspace, Path(name), options, figures)
+        finally:  # what was measured before something failed is worth reading
+            report(figures, options.json)
 
 
-def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) -> list[Figure]:
-    """All scenarios, the peer's first."""
-    runs, rows = options.runs, []
+def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace, rows: list[Figure]) -> None:
+    """All scenarios, the peer's first; each is added to ``rows`` when it was measured."""
+    runs = options.runs
     images: dict[str, Path] = {}
     if not options.alone:
         peer = prepare_peer(workspace, scratch / "peer", options.track)
@@ -226,14 +231,10 @@ def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) ->
         ours.build_together()  # what the other tracks need is imported
         rows.append(timed(TOGETHER, ours.build_together, runs, ours.forget_composed))
     if not options.brief:
-        rows += [
-            timed("after one package changed", ours.build, runs, ours.change_package),
-            timed("after one owned file changed", ours.build, runs, ours.change_owned_file),
-            timed("nothing changed", ours.build, runs),
-        ]
-    if options.boot:
-        rows += boots(workspace, {**images, OUR_IMAGE: ours.output / options.track / "disk.raw"}, runs)
-    # Last: it forgets what the builds need.
+        rows.append(timed("after one package changed", ours.build, runs, ours.change_package))
+        rows.append(timed("after one owned file changed", ours.build, runs, ours.change_owned_file))
+        rows.append(timed("nothing changed", ours.build, runs))
+    # After the builds: it forgets what they need.
     track = ("packages", "import", "--track", options.track)
     rows.append(timed("import of all packages, empty cache", lambda: ours.run(*track), runs, ours.forget_imported))
     if options.groups:
@@ -242,7 +243,8 @@ def compare(workspace: Workspace, scratch: Path, options: argparse.Namespace) ->
         rows.append(
             timed(f"import of {count} packages, empty cache", lambda: ours.run(*groups), runs, ours.forget_imported)
         )
-    return rows
+    if options.boot:
+        rows += boots(workspace, {**images, OUR_IMAGE: ours.output / options.track / "disk.raw"}, runs)
 
 
 def prepare_peer(workspace: Workspace, scratch: Path, track: str) -> Mkosi:
