@@ -130,30 +130,57 @@ class Saver:
             if not (self.target / parent).is_dir():
                 (self.target / parent).mkdir()
                 copy_metadata(self.layout.root / parent, self.target / parent)
-        self._entry(path, source, os.lstat(source), link=link, device=os.lstat(source).st_dev)
+        status = os.lstat(source)
+        if link and stat.S_ISDIR(status.st_mode):
+            self._linked(path, os.fspath(source), status.st_dev)
+        elif link:
+            _link(os.fspath(source), os.fspath(self.target / path))
+        else:
+            self._copied(path, source, status, status.st_dev)
 
-    def _entry(self, path: str, source: Path, status: os.stat_result, *, link: bool, device: int) -> None:
+    def _linked(self, path: str, source: str, device: int) -> None:
+        # Tens of thousands of files: plain strings, and nothing is asked that the directory does not say by itself.
+        target = f"{self.target}/{path}"
+        Path(target).mkdir()
+        self.checkpoint(f"save {path}")
+        with os.scandir(source) as entries:
+            for entry in entries:
+                here = f"{path}/{entry.name}"
+                if not entry.is_dir(follow_symlinks=False):
+                    _link(entry.path, f"{target}/{entry.name}")
+                elif here not in self.layout.kept:
+                    # What is mounted there belongs to someone else.
+                    if entry.stat(follow_symlinks=False).st_dev == device:
+                        self._linked(here, entry.path, device)
+                    else:
+                        Path(target, entry.name).mkdir()
+        copy_metadata(source, target)
+
+    def _copied(self, path: str, source: Path, status: os.stat_result, device: int) -> None:
         target = self.target / path
         if stat.S_ISDIR(status.st_mode):
             if path in self.layout.kept:
                 return
             target.mkdir()
             self.checkpoint(f"save {path}")
-            # What is mounted there belongs to someone else.
             if status.st_dev == device:
                 with os.scandir(source) as entries:
                     for entry in entries:
                         below = entry.stat(follow_symlinks=False)
-                        self._entry(f"{path}/{entry.name}", Path(entry.path), below, link=link, device=device)
+                        self._copied(f"{path}/{entry.name}", Path(entry.path), below, device)
             copy_metadata(source, target)
-        elif link and not stat.S_ISSOCK(status.st_mode):
-            try:
-                os.link(source, target, follow_symlinks=False)
-            except OSError:
-                # Another file system, or a file with all the links it can have.
-                copy(source, target, status)
         elif stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
             copy(source, target, status)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        # Another file system, or a file with all the links it can have.
+        status = os.lstat(source)
+        if not stat.S_ISSOCK(status.st_mode):
+            copy(Path(source), Path(target), status)
 
 
 def copy(source: Path, target: Path, status: os.stat_result) -> None:
@@ -174,23 +201,25 @@ def copy(source: Path, target: Path, status: os.stat_result) -> None:
     copy_metadata(source, target)
 
 
-def copy_metadata(source: Path, target: Path) -> None:
+def copy_metadata(source: Path | str, target: Path | str) -> None:
     """Owner, mode, times and extended attributes, labels among them."""
-    status = os.lstat(source)
-    now = os.lstat(target)
+    status, now = os.lstat(source), os.lstat(target)
     if (status.st_uid, status.st_gid) != (now.st_uid, now.st_gid):
         os.chown(target, status.st_uid, status.st_gid, follow_symlinks=False)
-    if not stat.S_ISLNK(status.st_mode):
-        target.chmod(stat.S_IMODE(status.st_mode))
-    wanted = {
-        name: os.getxattr(source, name, follow_symlinks=False) for name in os.listxattr(source, follow_symlinks=False)
-    }
-    for name in os.listxattr(target, follow_symlinks=False):
-        if name not in wanted:
-            os.removexattr(target, name, follow_symlinks=False)
+        now = os.lstat(target)
+    if not stat.S_ISLNK(status.st_mode) and status.st_mode != now.st_mode:
+        Path(target).chmod(stat.S_IMODE(status.st_mode))
+    wanted, there = _attributes(source), _attributes(target)
+    for name in there.keys() - wanted.keys():
+        os.removexattr(target, name, follow_symlinks=False)
     for name, value in wanted.items():
-        os.setxattr(target, name, value, follow_symlinks=False)
+        if there.get(name) != value:
+            os.setxattr(target, name, value, follow_symlinks=False)
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
+
+
+def _attributes(path: Path | str) -> dict[str, bytes]:
+    return {name: os.getxattr(path, name, follow_symlinks=False) for name in os.listxattr(path, follow_symlinks=False)}
 
 
 def narrow(journal: Journal, layout: Layout, path: str = "etc") -> None:
@@ -223,6 +252,11 @@ def _differences(saved: Path, live: Path, path: str) -> list[tuple[str, str]]:
 
 def _names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
+
+
+def _inodes(folder: Path) -> dict[str, int]:
+    with os.scandir(folder) as entries:
+        return {entry.name: entry.inode() for entry in entries}
 
 
 def alike(one: Path, two: Path) -> bool:
@@ -326,10 +360,13 @@ class _Restorer:
             changed += 1
         elif there.st_dev != os.lstat(live.parent).st_dev and path not in self.layout.linked:
             return 0
-        wanted = _names(saved)
+        # Names that are the same file on both sides were never replaced: most of a linked tree.
+        same = os.lstat(saved).st_dev == os.lstat(live).st_dev
+        wanted, present = _inodes(saved), _inodes(live)
         for name in sorted(wanted):
-            changed += self.entry(saved / name, live / name, f"{path}/{name}")
-        for name in sorted(_names(live)):
+            if not same or wanted[name] != present.get(name):
+                changed += self.entry(saved / name, live / name, f"{path}/{name}")
+        for name in sorted(present):
             if name not in wanted and f"{path}/{name}" not in self.layout.kept:
                 changed += self.remove(live / name)
         copy_metadata(saved, live)
