@@ -33,8 +33,9 @@ OPENERS: Mapping[str, tuple[str, ...]] = {"verity": ("/usr/sbin/dmsetup", _FINDF
 _SCRIPTS: Mapping[str, tuple[str, ...]] = {"verity": ("root_verity.sh",), "plain": ("root_plain.sh", "root_patch.sh")}
 _LIBRARIES = "/usr/lib/x86_64-linux-gnu"
 _LOADER = "/usr/lib64/ld-linux-x86-64.so.2"
-# Buses whose devices the script can see before it loads anything.
-_BUS_ALIAS = re.compile(r"(virtio|vmbus|pci|xen|acpi\*?):")
+# Buses whose devices the script can see before it loads anything. It looks at just these (init.sh).
+BUSES = ("acpi", "pci", "virtio", "vmbus", "xen")
+_BUS_ALIAS = re.compile(rf"({'|'.join(BUSES)})\*?:")
 # Shell patterns and module aliases both are fnmatch(3); these characters have no other meaning in a shell's pattern.
 _SAFE_ALIAS = re.compile(r"[A-Za-z0-9_:*?\[\]\-.,+]+")
 

@@ -70,7 +70,8 @@ def escape(value: object) -> str:
 def _base(options: MachineOptions, accelerator: Accelerator) -> list[str]:
     kvm = accelerator.kind is Acceleration.KVM
     return [
-        *("-machine", "q35,smm=on,vmport=off,hpet=off"),
+        # A node has no use for what the board brings; firmware, kernel and udev look at each of its devices and ports.
+        *("-machine", "q35,smm=on,vmport=off,hpet=off,sata=off,smbus=off,i8042=off"),
         *("-accel", "kvm" if kvm else _TCG),
         *("-cpu", options.cpu or ("host" if kvm else TCG_CPU)),
         *("-smp", str(options.cpus if options.cpus is not None else 2 if kvm else 1)),

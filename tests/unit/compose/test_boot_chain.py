@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
 from bedplate.compose import cpio, pcr, pe, uki
-from bedplate.compose.initrd import OPENERS, script
+from bedplate.compose.initrd import BUSES, OPENERS, script
 from bedplate.model.errors import BadInput
 from bedplate.toolchain.run import Toolbox
 
@@ -176,6 +177,12 @@ def test_init_never_starts_a_shell_and_ends_in_a_restart() -> None:
     shells = ("exec sh", "busybox sh", "exec $bb sh")
     assert not any(line.strip().endswith(shells) for line in lines if not line.startswith("#!"))
     assert "panic_on_corruption" in text
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+def test_init_looks_at_the_buses_that_drivers_are_listed_for(opener: str) -> None:
+    seen = re.findall(rb"/sys/bus/(\S+)/devices", script(opener)["init"])
+    assert sorted(bus.decode() for bus in seen) == sorted(BUSES)
 
 
 def test_section_alignment_constant_of_struct() -> None:
