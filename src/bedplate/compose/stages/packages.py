@@ -28,5 +28,10 @@ def left_out(packages: Iterable[PlannedPackage], plan: TreePlan) -> list[str]:
 
 
 def database(make: Callable[[Sequence[str]], bytes], packages: Iterable[PlannedPackage], plan: TreePlan) -> StageOutput:
-    """The database as ``make`` gives it for the paths that are left out."""
-    return output("packages", [file_output(DATABASE, make(left_out(packages, plan)))])
+    """The database as ``make`` gives it for the paths that are left out, and SQLite's two companions of it.
+
+    Who may not write to the directory can read a database with a write-ahead log only when these are there, empty or
+    not (https://sqlite.org/wal.html, "Read-Only Databases"): without them ``rpm -q`` fails for everybody but root.
+    """
+    companions = [file_output(f"{DATABASE}-{name}", b"") for name in ("wal", "shm")]
+    return output("packages", [file_output(DATABASE, make(left_out(packages, plan))), *companions])
