@@ -94,6 +94,10 @@ def test_cloud_init_made_the_user_who_logs_in_with_a_key(guest: Guest) -> None:
     assert seen[:4] == ["ada", "0", "first", "written by cloud-init"]
 
 
+def test_everybody_may_ask_what_is_installed(guest: Guest) -> None:
+    assert guest.ask("rpm -q --qf '%{NAME}\\n' bash", "ada").text.split() == ["bash"]
+
+
 def test_no_password_opens_anything(guest: Guest) -> None:
     locked = guest.ask(
         "awk -F: '$2 !~ /^[!*]/ {print $1}' /etc/shadow; sshd -T | grep -i '^passwordauthentication'"
