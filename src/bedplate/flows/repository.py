@@ -23,6 +23,7 @@ from bedplate.flows.track import locked_track
 from bedplate.flows.workspace import Workspace
 from bedplate.model.advisory import Advisory
 from bedplate.model.definition.load import DefinitionSet
+from bedplate.model.digest import identity, sha256
 from bedplate.model.package import Nevra
 from bedplate.packages.atomic import caching
 from bedplate.packages.repository import Repository, RepositoryPackage, write_repository
@@ -131,18 +132,44 @@ def publish(
     told = merged_advisories(said, advisories, (one.name for one in held))
     if told:
         kept["updateinfo"] = updateinfo(definition, told)
+    repository, state = _write(workspace, definition, packages, held, kept, comment)
+    return ImportResult(repository, state, tuple(one.nevra for one in finished))
+
+
+def _write(
+    workspace: Workspace,
+    definition: DefinitionSet,
+    packages: Sequence[RepositoryPackage],
+    held: Sequence[HeldPackage],
+    extra: Mapping[str, bytes],
+    comment: str,
+) -> tuple[Repository, State]:
+    """Write and sign the metadata, and keep the state. The revision grows with every change, and never without one: a
+    machine refuses a revision lower than it has seen."""
+    store = state_store(workspace, definition)
+    before = store.current()
+    content = identity(
+        {
+            "packages": {one.location: one.sha256 for one in packages},
+            "metadata": {kind: sha256(data) for kind, data in extra.items()},
+        }
+    )
+    if before is not None and before.content == content:
+        created = before.created
+    else:
+        created = max(int(time.time()), before.created + 1 if before is not None else 0)
     repository = write_repository(
         store.served,
         packages,
-        revision=definition.distro.source_date_epoch,
+        revision=created,
         cache=part(workspace, "descriptions") / "rpm-md",
-        signer=signer,
-        extra=kept,
+        signer=key_store(workspace, definition).signer("packages"),
+        extra=extra,
     )
-    now = int(time.time())
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
-    state = State(f"{stamp}-{repository.repomd_sha256[:12]}", now, repository.repomd_sha256, tuple(held), comment)
-    return ImportResult(repository, store.keep(state), tuple(one.nevra for one in finished))
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(created))
+    name = f"{stamp}-{repository.repomd_sha256[:12]}"
+    state = State(name, created, repository.repomd_sha256, tuple(held), comment, content)
+    return repository, store.keep(state)
 
 
 def updateinfo(definition: DefinitionSet, advisories: Iterable[Advisory]) -> bytes:
@@ -152,15 +179,22 @@ def updateinfo(definition: DefinitionSet, advisories: Iterable[Advisory]) -> byt
 
 
 def restore(workspace: Workspace, wanted: str) -> State:
-    """Serve a kept state again.
+    """Serve what a kept state held again, as a new state: machines refuse a repository that went back in time.
 
     Raises:
         BadInput: no such state is kept.
     """
-    store = state_store(workspace, read_definition(workspace))
+    definition = read_definition(workspace)
+    store = state_store(workspace, definition)
     state = store.find(wanted)
-    store.restore(state)
-    return state
+    current = store.current()
+    if current is not None and state.id == current.id:
+        return state
+    store.bring_back(state)
+    places = [(store.served / one.location, one.location) for one in state.packages]
+    packages = [RepositoryPackage(path, location, _served_sha256(path)) for path, location in places]
+    kept = _other_metadata(store.place(state))
+    return _write(workspace, definition, packages, state.packages, kept, f"what {state.id} held")[1]
 
 
 def _held(signed: Path, known: Mapping[tuple[str, str], HeldPackage], one: Finished) -> HeldPackage:

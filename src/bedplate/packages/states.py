@@ -56,13 +56,18 @@ class HeldPackage:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A repository's content. ``created`` is in seconds since the epoch, ``repomd_sha256`` is of its repomd.xml."""
+    """A repository's content.
+
+    ``created`` is in seconds since the epoch, and the revision its metadata carries. ``repomd_sha256`` is of its
+    repomd.xml. ``content`` is a digest of the packages as served and of the further metadata: the same at any time.
+    """
 
     id: str
     created: int
     repomd_sha256: str
     packages: tuple[HeldPackage, ...]
     comment: str = ""
+    content: str = ""
 
     def newest(self) -> dict[str, HeldPackage]:
         """The highest version of each name."""
@@ -134,7 +139,9 @@ class StateStore:
                 HeldPackage(**{**one, **{key: tuple(one[key]) for key in ("why", "requires", "provides")}})
                 for one in body["packages"]
             )
-            return State(body["id"], body["created"], body["repomd_sha256"], packages, body["comment"])
+            return State(
+                body["id"], body["created"], body["repomd_sha256"], packages, body["comment"], body.get("content", "")
+            )
         except (FileNotFoundError, NotADirectoryError):
             raise BadInput(
                 f"no state {identity!r} of the repository is kept", where=str(self._states), remedy=_SEE
@@ -217,13 +224,15 @@ class StateStore:
         self._remember(state.id)
         return state
 
-    def restore(self, state: State) -> None:
-        """Serve ``state`` again: its packages are linked into the served directory, then its metadata takes over."""
-        source = self._states / state.id / self._place
+    def place(self, state: State) -> Path:
+        """Where ``state`` lies, in the form of what is served."""
+        return self._states / state.id / self._place
+
+    def bring_back(self, state: State) -> None:
+        """Link the packages of ``state`` into the served directory. Its metadata is not touched: an older state takes
+        the place of a newer one by being published again."""
         for package in state.packages:
-            _link(source / package.location, self.served / package.location)
-        _take_metadata(source, self.served)
-        self._remember(state.id)
+            _link(self.place(state) / package.location, self.served / package.location)
 
     def _remember(self, identity: str) -> None:
         with replacing(self._current) as stream:
@@ -289,15 +298,3 @@ def _copy_metadata(served: Path, place: Path) -> None:
     for path in metadata.iterdir():
         _link(path, target / path.name)
     (place / "repodata").symlink_to(metadata.name)
-
-
-def _take_metadata(source: Path, served: Path) -> None:
-    metadata = (source / "repodata").resolve()
-    target = served / metadata.name
-    target.mkdir(parents=True, exist_ok=True)
-    for path in metadata.iterdir():
-        _link(path, target / path.name)
-    fresh = served / f".repodata.{os.getpid()}"
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(metadata.name)
-    fresh.replace(served / "repodata")

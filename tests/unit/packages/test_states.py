@@ -32,17 +32,16 @@ def publish(store: StateStore, identity: str, *packages: HeldPackage) -> State:
     return store.keep(State(identity, 0, f"digest-{identity}", packages, "test"))
 
 
-def test_a_kept_state_costs_no_data_and_is_served_again(tmp_path: Path) -> None:
+def test_a_kept_state_costs_no_data_and_can_be_brought_back(tmp_path: Path) -> None:
     store = StateStore(tmp_path, "1/x86_64")
     first = publish(store, "20260101T000000Z-aa", held("a", "1-1"))
     publish(store, "20260102T000000Z-bb", held("a", "2-1"))
     kept = tmp_path / "states" / first.id / "1/x86_64" / "Packages/a-1-1.rpm"
     assert kept.samefile(store.served / "Packages/a-1-1.rpm")
     (store.served / "Packages/a-1-1.rpm").unlink()
-    store.restore(store.find("previous"))
-    assert (store.served / "repodata/repomd.xml").read_text() == first.id
+    store.bring_back(store.find("previous"))
     assert (store.served / "Packages/a-1-1.rpm").read_text() == "1-1"
-    assert store.current() == first
+    assert (store.place(first) / "repodata/repomd.xml").read_text() == first.id
 
 
 def test_the_same_content_is_not_kept_twice(tmp_path: Path) -> None:

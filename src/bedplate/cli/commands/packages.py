@@ -158,12 +158,12 @@ def snapshots(as_json: Json = False) -> None:
 def restore(
     state: Annotated[str, typer.Argument(help="A state: id, digest, date, or previous")], as_json: Json = False
 ) -> None:
-    """Serve a kept state of the repository again. Example: bedplate packages restore 2026-11-21"""
+    """Serve what a kept state of the repository held again. Example: bedplate packages restore 2026-11-21"""
     from bedplate.flows.repository import restore as serve_again
 
     found = serve_again(STATE.begin(as_json), state)
     body = {"state": found.id, "repomd_sha256": found.repomd_sha256, "packages": len(found.packages)}
-    STATE.output.result(body, f"the repository is as it was: {found.id}, {len(found.packages)} packages")
+    STATE.output.result(body, f"{found.comment}, {len(found.packages)} packages, is served as {found.id}")
 
 
 @app.command()
