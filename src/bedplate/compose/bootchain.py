@@ -77,7 +77,8 @@ class BootChain:
     @cached_property
     def modules(self) -> ModuleIndex:
         """The modules the track lists, for root and initrd, and all they need."""
-        wanted = [*self.inputs.track.kernel.modules, *self.inputs.track.kernel.initrd_modules]
+        kernel = self.inputs.track.kernel
+        wanted = [*kernel.modules, *kernel.initrd_modules, *kernel.encryption_modules]
         place = self.cache / "modules" / identity(["module index", 2, self.kernel.digest, wanted])
         try:
             return index_from_json(json.loads(place.read_bytes()))
@@ -119,9 +120,11 @@ class BootChain:
 
     def initrd(self, opener: str) -> bytes:
         """The initrd that opens the root by ``opener``, a name of :mod:`bedplate.compose.initrd`."""
-        order = load_order(self.modules, self.inputs.track.kernel.initrd_modules, self.where)
-        packages = initrd_packages(self.inputs.packages, order, opener)
-        place = self.cache / "initrds" / initrd_key(packages, order, opener)
+        kernel = self.inputs.track.kernel
+        order = load_order(self.modules, kernel.initrd_modules, self.where)
+        later = [m for m in load_order(self.modules, kernel.encryption_modules, self.where) if m not in order]
+        packages = initrd_packages(self.inputs.packages, [*order, *later], opener)
+        place = self.cache / "initrds" / initrd_key(packages, order, later, opener)
         digest_place = place.with_suffix(".sha256")
         try:
             data = place.read_bytes()
@@ -129,7 +132,7 @@ class BootChain:
                 return data
         except FileNotFoundError:
             pass
-        data = build_initrd(packages, order, opener, self.unpacked).data
+        data = build_initrd(packages, order, later, opener, self.unpacked).data
         write_entry(place, data)
         write_entry(digest_place, sha256(data).hexdigest().encode())
         return data

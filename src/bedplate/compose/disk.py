@@ -92,9 +92,10 @@ def verified_slots(
     )
 
 
-def single_root(seed: UUID, label: str, root: Path, root_bytes: int) -> tuple[SlotSpec, ...]:
-    """One writable root, last on the disk so that it can grow; ``root_bytes`` is the least it gets."""
-    size = max(root.stat().st_size, root_bytes)
+def single_root(seed: UUID, label: str, root: Path, root_bytes: int, room: int = 0) -> tuple[SlotSpec, ...]:
+    """One writable root, last on the disk so that it can grow; ``root_bytes`` is the least it gets, ``room`` (bytes)
+    what stays free behind the file system."""
+    size = max(root.stat().st_size + room, root_bytes)
     return (SlotSpec(gpt.TYPE_ROOT_X86_64, uuid5(seed, "root"), label, size, gpt.FLAG_GROW, root, "root file system"),)
 
 

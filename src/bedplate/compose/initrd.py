@@ -22,16 +22,36 @@ from bedplate.model.digest import identity, sha256
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileKind, PackageContent
 
-REVISION = 2
+REVISION = 3
 # 19 would save a sixth of the size and cost twenty times the time.
 _LEVEL = 8
 _BUSYBOX = "/usr/bin/busybox"
 _FINDFS = "/usr/sbin/findfs"
 # How a root is opened -> the programs that takes.
-OPENERS: Mapping[str, tuple[str, ...]] = {"verity": ("/usr/sbin/dmsetup", _FINDFS), "plain": (_FINDFS,)}
+OPENERS: Mapping[str, tuple[str, ...]] = {
+    "verity": ("/usr/sbin/dmsetup", _FINDFS),
+    "plain": (_FINDFS,),
+    "encryptable": (
+        _FINDFS,
+        "/usr/sbin/dmsetup",
+        "/usr/sbin/cryptsetup",
+        "/usr/bin/systemd-cryptenroll",
+        "/usr/lib/x86_64-linux-gnu/cryptsetup/libcryptsetup-token-systemd-tpm2.so",
+        # systemd opens these by name.
+        *(f"/usr/lib/x86_64-linux-gnu/libtss2-{part}.so.0" for part in ("esys", "mu", "rc", "tcti-device")),
+    ),
+}
 # A writable root can be patched, and the patch can be taken back from here.
-_SCRIPTS: Mapping[str, tuple[str, ...]] = {"verity": ("root_verity.sh",), "plain": ("root_plain.sh", "root_patch.sh")}
+_SCRIPTS: Mapping[str, tuple[str, ...]] = {
+    "verity": ("root_verity.sh",),
+    "plain": ("root_plain.sh", "root_patch.sh"),
+    "encryptable": ("root_plain.sh", "root_patch.sh", "root_crypt.sh"),
+}
 _LIBRARIES = "/usr/lib/x86_64-linux-gnu"
+# Of one program family only, which finds it by its run path.
+_SHARED_OF_SYSTEMD = f"{_LIBRARIES}/systemd/"
+# A plug-in: it is looked for below this path, not among the libraries.
+_TOKENS = f"{_LIBRARIES}/cryptsetup/"
 _LOADER = "/usr/lib64/ld-linux-x86-64.so.2"
 # Buses whose devices the script can see before it loads anything. It looks at just these (init.sh).
 BUSES = ("acpi", "pci", "virtio", "vmbus", "xen")
@@ -57,7 +77,9 @@ def script(opener: str) -> dict[str, bytes]:
     }
 
 
-def initrd_key(packages: Sequence[PackageContent], modules: Sequence[KernelModule], opener: str) -> str:
+def initrd_key(
+    packages: Sequence[PackageContent], modules: Sequence[KernelModule], later: Sequence[KernelModule], opener: str
+) -> str:
     """The name of the initrd in a cache: a digest of all its bytes depend on."""
     return identity(
         [
@@ -65,7 +87,7 @@ def initrd_key(packages: Sequence[PackageContent], modules: Sequence[KernelModul
             REVISION,
             [opener, *(sha256(text) for text in script(opener).values())],
             sorted(package.digest for package in packages),
-            [[module.image_path, module.sha256] for module in modules],
+            [[[module.image_path, module.sha256] for module in some] for some in (modules, later)],
             [_LEVEL, zstandard.__version__, list(zstandard.ZSTD_VERSION)],
         ]
     )
@@ -84,13 +106,18 @@ def initrd_packages(
 
 
 def build_initrd(
-    packages: Sequence[PackageContent], modules: Sequence[KernelModule], opener: str, unpacked: Unpacked
+    packages: Sequence[PackageContent],
+    modules: Sequence[KernelModule],
+    later: Sequence[KernelModule],
+    opener: str,
+    unpacked: Unpacked,
 ) -> Initrd:
     """Make the initrd.
 
     Args:
         packages: All locked packages, those of the boot chain too.
         modules: The kernel modules in the order they are loaded.
+        later: Further ones, which the way to open the root loads where it needs them.
         opener: How the root is opened, a key of :data:`OPENERS`.
         unpacked: Where modules that were unpacked before are found.
 
@@ -108,8 +135,16 @@ def build_initrd(
     ]
     for path, data in files.items():
         place = "lib64/" if path == _LOADER else "lib/" if ".so" in path else "bin/"
+        if path.startswith(_TOKENS):
+            place = _TOKENS.lstrip("/")
+            entries += [cpio.directory(str(folder)) for folder in reversed(PurePosixPath(place).parents)][1:]
+            entries.append(cpio.directory(place.rstrip("/")))
         entries.append(cpio.file(place + PurePosixPath(path).name, data, 0o755))
     lines, contents = _modules(packages, modules, unpacked)
+    if later:
+        late_lines, late_contents = _modules(packages, later, unpacked)
+        contents |= late_contents
+        entries.append(cpio.file("later-modules.sh", late_lines))
     entries += [cpio.file(f"lib/modules/{name}", data) for name, data in contents.items()]
     entries.append(cpio.file("modules.sh", lines))
     plain = cpio.archive(entries)
@@ -128,7 +163,17 @@ def _path_index(packages: Sequence[PackageContent]) -> dict[str, str]:
 
 
 def _is_library(path: str) -> bool:
-    return path == _LOADER or (path.startswith(_LIBRARIES + "/") and ".so" in path and path.count("/") == 4)
+    if path == _LOADER or path.startswith(f"{_SHARED_OF_SYSTEMD}libsystemd-shared-"):
+        return True
+    return path.startswith(_LIBRARIES + "/") and ".so" in path and path.count("/") == 4
+
+
+def _place_of(name: str, index: Mapping[str, str]) -> str:
+    if name.startswith("ld-linux"):
+        return _LOADER
+    if f"{_SHARED_OF_SYSTEMD}{name}" in index:
+        return f"{_SHARED_OF_SYSTEMD}{name}"
+    return f"{_LIBRARIES}/{name}"
 
 
 def _programs(packages: Sequence[PackageContent], programs: Sequence[str]) -> dict[str, bytes]:
@@ -152,9 +197,7 @@ def _programs(packages: Sequence[PackageContent], programs: Sequence[str]) -> di
         package = by_name[index[real]]
         data = next(data for _, data in package.read(lambda p, real=real: p == real))  # type: ignore[misc]
         result[path] = data
-        waiting += [
-            _LOADER if name.startswith("ld-linux") else f"{_LIBRARIES}/{name}" for name in needed_libraries(data, path)
-        ]
+        waiting += [_place_of(name, index) for name in needed_libraries(data, path)]
     return dict(sorted(result.items()))
 
 

@@ -19,6 +19,10 @@ find_root() {
 	[ -n "$root_device" ]
 }
 
+# What an encrypted root needs besides, where a track offers one (root_crypt.sh).
+prepare_root() { :; }
+leave_root() { :; }
+
 open_root() {
 	waited=0
 	until find_root; do
@@ -26,6 +30,7 @@ open_root() {
 		waited=$((waited + 1))
 		usleep 200000
 	done
+	prepare_root
 	$bb mount -t "$root_type" -o ro "$root_device" /root || fail "cannot mount $root_device as $root_type"
 	if [ -e /root/var/lib/bedplate-patch/current/complete ]; then
 		if $bb mount -o remount,rw /root; then
@@ -33,4 +38,5 @@ open_root() {
 			$bb mount -o remount,ro /root
 		fi
 	fi
+	leave_root
 }

@@ -24,6 +24,8 @@ from bedplate.toolchain.run import PIPE, ToolError
 ROOT = "root.ext4"
 LABEL = "root"
 _MIB = 1 << 20
+# Pieces of 16 MiB: LUKS' header, a copy of it while the root is moved behind it, and what rounding to pieces takes.
+_ENCRYPTION_ROOM = 3 * 16 * _MIB
 _BLOCK = 4096
 # Named, because mke2fs' defaults are the host's to change; those of e2fsprogs 1.47 without what growing forbids.
 _FEATURES = (
@@ -37,10 +39,17 @@ _SPARE_INODES = 65536
 class Ext4Root:
     """See :class:`bedplate.compose.roots.base.RootWriter`."""
 
-    opener = "plain"
-
     def __init__(self, job: RootJob) -> None:
         self._job = job
+
+    @property
+    def opener(self) -> str:
+        """See the protocol."""
+        return "encryptable" if self._offers_encryption else "plain"
+
+    @property
+    def _offers_encryption(self) -> bool:
+        return self._job.track.root.encryption == "offered"
 
     @cached_property
     def _scripts(self) -> dict[str, str]:
@@ -63,7 +72,8 @@ class Ext4Root:
 
     def slots(self, written: WrittenRoot, seed: UUID) -> tuple[SlotSpec, ...]:
         """One partition, last on the disk."""
-        return single_root(seed, LABEL, written.path, self._job.track.slots.root_mib * _MIB)
+        room = _ENCRYPTION_ROOM if self._offers_encryption else 0
+        return single_root(seed, LABEL, written.path, self._job.track.slots.root_mib * _MIB, room)
 
     def _make(self, root: Path) -> None:
         job = self._job

@@ -23,6 +23,8 @@ class Root(Definition):
 
     ``compression`` and ``cluster_bytes`` are of erofs, ``free_mib`` (room left in the file system as made) of ext4.
     ``times`` are those of files: one for the whole image, or what the packages say, which their database compares.
+    ``encryption`` offered means that a machine can have its ext4 root encrypted on the first boot: the partition has
+    room for the header, the initrd the programs.
     """
 
     filesystem: Literal["erofs", "ext4"] = "erofs"
@@ -31,11 +33,14 @@ class Root(Definition):
     verity: bool = True
     free_mib: int = 256
     times: Literal["image", "package"] = "image"
+    encryption: Literal["none", "offered"] = "none"
 
     @model_validator(mode="after")
     def _verity_fits(self) -> Self:
         if self.verity != (self.filesystem == "erofs"):
             raise ValueError("erofs is verified, ext4 is not: `verity` must be true for erofs and false for ext4")
+        if self.encryption == "offered" and self.filesystem != "ext4":
+            raise ValueError("only an ext4 root can be encrypted: `encryption` of erofs must be none")
         return self
 
 
@@ -56,7 +61,8 @@ class Kernel(Definition):
     """The kernel, its command line and its modules.
 
     ``modules`` are module names or glob patterns below ``/usr/lib/modules/*/kernel``; everything else is left out of
-    the image, but dependencies of a listed module are kept. ``initrd_modules`` are loaded by the initrd, in order.
+    the image, but dependencies of a listed module are kept. ``initrd_modules`` are loaded by the initrd, in order,
+    ``encryption_modules`` only where the root is encrypted.
     ``module_files`` says whether the listed modules lie in the image unpacked, or all of them as their package ships
     them, which is what a package manager on the machine expects. ``profiles`` are further entries of the boot menu.
     """
@@ -65,6 +71,7 @@ class Kernel(Definition):
     command_line: list[str]
     modules: list[str] = []
     initrd_modules: list[str]
+    encryption_modules: list[str] = []
     module_files: Literal["plain", "shipped"] = "plain"
     profiles: list[Profile] = []
 
