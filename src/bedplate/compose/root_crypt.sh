@@ -33,7 +33,7 @@ crypt_tpm() { [ -c /dev/tpmrm0 ] && [ -f /run/systemd/tpm2-pcr-public-key.pem ];
 
 # $1: the device or file with the header. PCR 15 must be what it is before a root was opened.
 crypt_bind() {
-	/bin/systemd-cryptenroll --unlock-key-file=/crypt/key --wipe-slot=tpm2 --tpm2-device=auto \
+	/bin/systemd-cryptenroll --unlock-key-file=/crypt/key --tpm2-device=auto \
 		--tpm2-pcrs=7+15:sha256=0000000000000000000000000000000000000000000000000000000000000000 \
 		--tpm2-public-key=/run/systemd/tpm2-pcr-public-key.pem --tpm2-public-key-pcrs=11 "$1" >/crypt/said 2>&1
 }
@@ -202,7 +202,8 @@ crypt_ask_to_bind() {
 	answer=
 	read -r -t 60 answer </dev/console
 	if [ "$answer" = yes ]; then
-		if crypt_bind "$root_device"; then say "the disk is bound to this machine's TPM"; else say "the disk was not bound: $(tail -n 1 /crypt/said)"; fi
+		# The other TPM's slot goes first: cryptenroll takes one of the same policy for the one that is wanted, and adds none.
+		if /bin/systemd-cryptenroll --wipe-slot=tpm2 "$root_device" >/crypt/said 2>&1 && crypt_bind "$root_device"; then say "the disk is bound to this machine's TPM"; else say "the disk was not bound: $(tail -n 1 /crypt/said)"; fi
 	fi
 }
 
