@@ -116,5 +116,8 @@ def _reachable(
         kept, _ = drop_requirements([candidate(one, definition.facts.get(one.name)) for one in fresh], rules)
         found.update((one.location.sha256, (one, mapped)) for one, mapped in zip(fresh, kept, strict=True))
         task.advance(len(fresh))
-        names = {name for one in kept for text in one.requires for name in relation_names(text)} - seen
+        # The distribution's own packages require upstream's as well.
+        required = [text for name in names if name in definition.own for text in definition.own[name].requires]
+        required += [text for one in kept for text in one.requires]
+        names = {name for text in required for name in relation_names(text)} - seen
     return sorted(found.values(), key=lambda pair: (pair[0].name, pair[0].version, pair[0].location.sha256))

@@ -10,6 +10,7 @@ import pytest
 from tests.support.debs import Deb, file, folder
 from tests.support.mirror import DebianArchive, Mirror, Package, fingerprint, new_key, serve
 
+from bedplate.flows.breadth import named, resolve_set
 from bedplate.flows.cache import content_store
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import import_locked
@@ -122,6 +123,15 @@ def test_a_lock_names_the_closure_and_our_bytes(world: World) -> None:
     assert names["libhello"].why == "hello"
     assert all(one.rpm_sha256 for one in names.values())
     assert read_lock_file(result.path) == result.lock
+
+
+def test_what_only_an_own_package_requires_is_found(world: World) -> None:
+    own = world.workspace.distro / "own/page.toml"
+    own.parent.mkdir()
+    own.write_text('name = "page"\nrelease = "1"\nsummary = "A page"\ndescription = "A page."\nrequires = ["hello"]\n')
+    wanted = named(["page"], None)
+    found = resolve_set(world.workspace, read_definition(world.workspace), wanted, "the command line")
+    assert {one.nevra.name for one in found.packages} == {"page", "hello", "libhello"}
 
 
 def test_locking_again_gives_the_same_file(world: World) -> None:
