@@ -1,0 +1,171 @@
+"""Life after installation: what dnf does to a booted, enforcing server, and what it refuses; one boot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from tests.support.life_demo import LifeRepository, demo_files, other_files
+from tests.support.packages import TestKey
+from tests.support.repository import make_repository
+from tests.support.server import DENIALS, Server, booted_server
+from tests.vm.test_server import EXPLAINED
+
+from bedplate.flows.definition import read_definition
+from bedplate.flows.keys import key_store
+from bedplate.flows.workspace import Workspace
+from bedplate.toolchain.run import Completed, Toolbox
+
+pytestmark = pytest.mark.vm
+
+NOW = 1_800_000_000
+FOREIGN = {"/usr/bin/life-foreign": b"#!/bin/sh\n"}
+
+
+@dataclass(frozen=True)
+class Life:
+    """A booted server, and its repository to change."""
+
+    server: Server
+    repository: LifeRepository
+
+    def ask(self, script: str) -> Completed:
+        return self.server.ask(script)
+
+    def words(self, script: str) -> list[str]:
+        return self.server.ask(script).text.split()
+
+    def dnf(self, arguments: str) -> Completed:
+        return self.server.ask(f"dnf -y {arguments} 2>&1; code=$?; rm -rf /var/cache/dnf/*/packages; exit $code")
+
+
+@pytest.fixture(scope="module")
+def life(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
+    place = tmp_path_factory.mktemp("life")
+    root = make_repository(workspace, "server", ["mariadb-server", "valkey-server"], place / "repository")
+    definition = read_definition(workspace)
+    folder = root / definition.distro.stream / "x86_64"
+    (place / "scratch").mkdir()
+    signer = key_store(workspace, definition).signer("packages")
+    repository = LifeRepository(folder, place / "scratch", definition, signer)
+    repository.add("life-demo", 1, demo_files(1))
+    repository.add("life-other", 1, other_files())
+    repository.publish(NOW)
+    with booted_server(workspace, toolbox, place, root) as server:
+        yield Life(server, repository)
+
+
+def test_groups_and_queries_answer(life: Life) -> None:
+    assert "Life demo" in life.dnf("group list").text
+    assert "life-demo-1-1.noarch" in life.dnf("-q provides /usr/bin/life-demo").text
+    assert life.dnf("-q repoquery --qf '%{name}:%{version}' life-demo life-other").text.split() == [
+        "life-demo:1",
+        "life-other:1",
+    ]
+
+
+def test_triggers_do_what_scripts_would_have_done(life: Life) -> None:
+    done = life.dnf("install life-demo life-other")
+    assert done.code == 0, done.text
+    assert life.words("rpm -V life-demo life-other; ls -A /var/lib/bedplate/failed") == []
+    assert life.words("id -u life-demo; stat -c '%U %a' /var/lib/life-demo") == ["899", "life-demo", "750"]
+    assert life.words("semodule -l | grep -x life_other") == ["life_other"]
+    seen = life.ask(
+        "systemctl start man-db.service; whatis life-other;"
+        " openssl crl2pkcs7 -nocrl -certfile /etc/ssl/certs/ca-certificates.crt"
+        " | openssl pkcs7 -print_certs -noout | grep -c '^subject.*Life Demo Authority'"
+    ).text
+    assert "brings what takes long" in seen
+    assert seen.split()[-1] == "1"
+
+
+def test_a_preset_is_applied_once_and_the_administrator_has_the_last_word(life: Life) -> None:
+    assert life.words("systemctl is-enabled life-demo") == ["enabled"]
+    life.repository.add("life-demo", 2, demo_files(2))
+    life.repository.add("life-other", 2, other_files())
+    life.repository.publish(NOW + 1, [("life-demo", 2)])
+    assert life.ask("systemctl disable life-demo && systemctl start life-demo").code == 0
+    main = life.words("systemctl show -P MainPID life-demo")
+    listed = life.dnf("--refresh -q updateinfo list --security").text
+    assert "TEST-2026:life-demo-2-1" in listed
+    assert "life-demo-2-1.noarch" in listed
+    assert "CVE-2026-4242" in life.dnf("-q updateinfo info TEST-2026:life-demo-2-1").text
+    done = life.dnf("upgrade --security")
+    assert done.code == 0, done.text
+    assert life.words("life-demo; rpm -q life-other; systemctl is-enabled life-demo") == [
+        "2",
+        "life-other-1-1.noarch",
+        "disabled",
+    ]
+    # An upgrade leaves what runs alone, and systemd knows the new file.
+    assert life.words("systemctl show -P MainPID life-demo; systemctl show -P NeedDaemonReload life-demo") == [
+        *main,
+        "no",
+    ]
+
+
+def test_a_version_goes_back_and_forth(life: Life) -> None:
+    for arguments, version in (("downgrade life-demo", "1"), ("history undo last", "2"), ("reinstall life-demo", "2")):
+        done = life.dnf(arguments)
+        assert done.code == 0, done.text
+        assert life.words("life-demo; rpm -V life-demo life-other") == [version]
+
+
+def test_what_is_removed_is_stopped_well_and_leaves_nothing_enabled(life: Life) -> None:
+    assert life.ask("systemctl enable life-demo").code == 0
+    assert life.dnf("remove life-demo").code == 0
+    assert life.ask("cat /var/lib/life-demo/stopped").text.strip() == "version 2 was stopped well"
+    seen = life.words(
+        "systemctl is-active life-demo; find /etc/systemd/system -name 'life-demo*'; systemctl --failed --no-legend;"
+        " grep -c life-demo /var/lib/bedplate/units; ls -A /var/lib/bedplate/failed"
+    )
+    assert seen == ["inactive", "0"]
+
+
+def test_databases_run_confined_and_answer(life: Life) -> None:
+    done = life.dnf("install mariadb-server valkey-server")
+    assert done.code == 0, done.text
+    started = life.ask("systemctl enable --now mariadb valkey-server 2>&1; journalctl -b -n 30 -o cat -u mariadb")
+    assert started.code == 0, started.text
+    assert life.words("mariadb -NBe 'create database t; create table t.a (n int); insert into t.a values (6*7)'") == []
+    assert life.words("mariadb -NBe 'select n from t.a'; valkey-cli set a 42; valkey-cli get a") == ["42", "OK", "42"]
+    (domain,) = life.words("ps -o label= -C mariadbd")
+    assert domain.split(":")[2] == "mysqld_t"
+    assert life.words("ldconfig -p | grep -c libmariadb.so.3") == ["1"]
+
+
+def test_a_package_signed_by_somebody_else_is_refused(life: Life) -> None:
+    life.repository.add("life-foreign", 1, FOREIGN, TestKey.generate())
+    life.repository.publish(NOW + 2)
+    done = life.dnf("--refresh install life-foreign")
+    assert done.code != 0
+    assert "GPG" in done.text
+    assert life.ask("rpm -q life-foreign").code != 0
+
+
+def test_metadata_signed_by_somebody_else_is_refused(life: Life) -> None:
+    life.repository.publish(NOW + 3, signer=TestKey.generate())
+    done = life.dnf("--refresh repoquery life-demo")
+    assert done.code != 0
+    assert "GPG" in done.text
+
+
+def test_a_repository_that_went_back_in_time_is_refused_until_the_administrator_allows_it(life: Life) -> None:
+    life.repository.publish(NOW + 1)
+    for _ in range(2):  # also the next time, when it would lie in the cache
+        done = life.dnf("--refresh install life-demo")
+        assert done.code != 0
+        assert "went back in time" in done.text
+        assert "rm /var/lib/bedplate/repositories/bedplate" in done.text
+    assert life.words("cat /var/lib/bedplate/repositories/bedplate") == [str(NOW + 2)]
+    assert life.ask("rm /var/lib/bedplate/repositories/bedplate").code == 0
+    assert life.dnf("install life-demo").code == 0
+    assert life.words("cat /var/lib/bedplate/repositories/bedplate") == [str(NOW + 1)]
+
+
+def test_nothing_was_denied_and_the_package_database_agrees_with_the_disk(life: Life) -> None:
+    assert life.ask(DENIALS).text.splitlines() == []
+    lines = [line for line in life.ask("rpm -Va").text.splitlines() if line.strip()]
+    assert [line for line in lines if not EXPLAINED.search(line)] == []
+    assert life.words("systemctl is-system-running") == ["running"]
