@@ -37,6 +37,7 @@ write_files:
   - path: /etc/motd
     content: |
       written by cloud-init
+packages: [tree, memcached]
 """
 # What `rpm -Va` may show on a fresh system: configuration (c), and what the first boot or the image wrote.
 EXPLAINED = re.compile(r"^\S+\s+c\s|^\.M\S+\s+/var/lib/chrony$")
@@ -56,7 +57,7 @@ def guest(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempP
     place = tmp_path_factory.mktemp("server")
     outcome = build_track(workspace, "server", Relock.WHEN_NEEDED)
     image = find_image(workspace, str(outcome.directory))
-    repository = make_repository(workspace, "server", ["nginx"], place / "repository")
+    repository = make_repository(workspace, "server", ["nginx", "tree", "memcached"], place / "repository")
     options, access = with_ssh(machine_options(workspace, image), place)
     key = options.credentials["ssh.authorized_keys.root"].decode().strip()
     seed = write_seed(toolbox, place / "seed.img", USER_DATA.format(key=key), instance="one", hostname="first")
@@ -96,6 +97,13 @@ def test_cloud_init_made_the_user_who_logs_in_with_a_key(guest: Guest) -> None:
 
 def test_everybody_may_ask_what_is_installed(guest: Guest) -> None:
     assert guest.ask("rpm -q --qf '%{NAME}\\n' bash", "ada").text.split() == ["bash"]
+
+
+def test_cloud_init_installed_the_packages(guest: Guest) -> None:
+    seen = guest.ask(
+        "rpm -q --qf '%{NAME}\\n' tree memcached; id -un memcache; ls /var/lib/bedplate/failed"
+    ).text.split()
+    assert seen == ["tree", "memcached", "memcache"]
 
 
 def test_no_password_opens_anything(guest: Guest) -> None:
