@@ -27,8 +27,8 @@ UPGRADE = Plan(
     download_bytes=1 << 20,
     installed_bytes=2 << 20,
     old_files=frozenset({"/usr/bin/web", "/usr/lib/libweb.so.1", "/opt/web/data"}),
-    new_files=frozenset({"/usr/bin/web", "/usr/lib/libweb.so.2", "/opt/web/more"}),
 )
+NEW_FILES = frozenset({"/usr/bin/web", "/usr/lib/libweb.so.2", "/opt/web/more"})
 
 
 def make_root(root: Path) -> Path:
@@ -94,6 +94,7 @@ class TreePackages:
     root: Path
     checkpoint: Checkpoint = no_checkpoint
     planned: Plan = UPGRADE
+    coming: frozenset[str] = NEW_FILES
     fails: str = ""
     disagreements: list[str] = field(default_factory=list)
 
@@ -101,8 +102,8 @@ class TreePackages:
         self.request = request
         return self.planned
 
-    def fetch(self) -> None:
-        pass
+    def fetch(self) -> frozenset[str]:
+        return self.coming
 
     def commit(self) -> None:
         self._replace("usr/bin/web", "web 2\n", 0o4755)

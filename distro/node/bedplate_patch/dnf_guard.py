@@ -8,10 +8,9 @@ import sys
 
 import dnf
 import dnf.exceptions
-import rpm
 
 from bedplate_patch.cli import STORE
-from bedplate_patch.dnf_manager import changes_of, failed_in
+from bedplate_patch.dnf_manager import changes_of, failed_in, files_of
 from bedplate_patch.door import run
 from bedplate_patch.errors import Exit, PatchError
 from bedplate_patch.guard import Guard, NoRoom
@@ -39,10 +38,11 @@ class DnfGuard:
             return
         coming = list(transaction.install_set)
         old = {path for package in transaction.remove_set for path in package.files}
-        new = {path for package in coming for path in package._header[rpm.RPMTAG_FILENAMES]}
         atexit.register(self.at_exit)
         try:
-            self.guard.begin(changes_of(transaction), old, new, sum(package.installsize for package in coming))
+            self.guard.begin(
+                changes_of(transaction), old, files_of(coming), sum(package.installsize for package in coming)
+            )
         except NoRoom as error:
             _log.warning("This transaction has no way back if it fails or power is lost: %s", error.message)
         except PatchError as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import dnf
 import dnf.callback
 import dnf.db.group
 import dnf.exceptions
+import dnf.package
 import dnf.rpm
 import hawkey
 import libdnf.transaction
@@ -80,10 +81,9 @@ class DnfManager:
             sum(one.downloadsize for one in coming),
             sum(one.installsize for one in coming),
             frozenset(path for one in going for path in one.files),
-            frozenset(path for one in coming for path in one.files),
         )
 
-    def fetch(self) -> None:
+    def fetch(self) -> frozenset[str]:
         base = self._base
         packages = list(base.transaction.install_set)
         try:
@@ -97,6 +97,7 @@ class DnfManager:
                     raise NotStarted(f"{package}: {message}", remedy="do not trust this repository; tell who runs it")
         except (dnf.exceptions.Error, ValueError) as error:
             raise NotStarted(f"the packages cannot be had: {_text(error)}") from error
+        return files_of(packages)
 
     def commit(self) -> None:
         try:
@@ -118,6 +119,12 @@ class DnfManager:
             # Modes and owners that something changed in place.
             run(["rpm", "--restore", *wanted], seconds=600)
         return _disagreements(wanted)
+
+
+def files_of(packages: Iterable[dnf.package.Package]) -> frozenset[str]:
+    """Absolute paths of all files of packages that were downloaded, from their own headers: dnf does not load the
+    repositories' lists of files, and knows only of those below /etc and of programs without them."""
+    return frozenset(path for package in packages for path in package._header[rpm.RPMTAG_FILENAMES])
 
 
 def changes_of(transaction: dnf.db.group.RPMTransaction) -> tuple[Change, ...]:

@@ -126,7 +126,7 @@ class Patcher:
         if not outside_windows:
             self._check_window(plan)
         saved.check_room(self.layout, self.journal.store, plan.download_bytes + plan.installed_bytes)
-        manager.fetch()
+        new_files = manager.fetch()
         before = self.machine.snapshot()
         identity = time.strftime("%Y%m%dT%H%M%S", time.gmtime(started)) + "-" + secrets.token_hex(3)
         facts: dict[str, Any] = {
@@ -136,13 +136,13 @@ class Patcher:
             "before": before.as_json(),
             "changes": [asdict(change) for change in plan.changes],
             "entries": list(boot.entries(self.layout.root)),
-            "kernels": list(boot.kernels_in(plan.new_files)),
+            "kernels": list(boot.kernels_in(new_files)),
         }
         report = Report("done", id=identity, started=started, changes=plan.changes)
         self.journal.begin()
         try:
             self.journal.write_facts(facts)
-            saved.save(self.journal, self.layout, plan.old_files | plan.new_files)
+            saved.save(self.journal, self.layout, plan.old_files | new_files)
         except (OSError, PatchError) as error:
             self.journal.end()
             raise NotStarted(f"the system could not be saved: {error}") from error

@@ -26,13 +26,12 @@ class Change:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """A resolved transaction: its changes, bytes to download, bytes once unpacked, and absolute paths of all files of
-    the packages that go (``old_files``) and come (``new_files``)."""
+    the packages that go. Those of the packages that come are known once these are fetched."""
 
     changes: tuple[Change, ...] = ()
     download_bytes: int = 0
     installed_bytes: int = 0
     old_files: frozenset[str] = frozenset()
-    new_files: frozenset[str] = frozenset()
 
     @property
     def seconds(self) -> float:
@@ -60,8 +59,11 @@ class PackageManager(Protocol):
             NotStarted: repositories cannot be read, or it cannot be resolved.
         """
 
-    def fetch(self) -> None:
+    def fetch(self) -> frozenset[str]:
         """Download what was planned and check every signature; nothing is changed.
+
+        Returns:
+            Absolute paths of all files of the packages that come.
 
         Raises:
             NotStarted: a package cannot be had or is not signed by a trusted key.

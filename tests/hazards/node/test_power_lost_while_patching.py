@@ -164,7 +164,7 @@ def _guarded(site: Site, checkpoint: Callable[[str], None] = no_checkpoint) -> N
     plan = site.packages.planned
     guard = Guard(Journal(site.store, checkpoint, flush=lambda: None), Layout(site.root))
     old = plan.old_files | {"/usr/lib/libweb.so", "/usr/lib/web", "/usr/lib/web/plugin"}
-    new = plan.new_files | {"/usr/lib/libweb.so", "/usr/lib/web"}
+    new = site.packages.coming | {"/usr/lib/libweb.so", "/usr/lib/web"}
     guard.begin(plan.changes, old, new, plan.installed_bytes)
     site.packages.commit()
     guard.keep()
@@ -220,7 +220,7 @@ def test_nobody_changes_packages_while_another_does(tmp_path: Path) -> None:
     site = make_site(tmp_path / "one")
     plan = site.packages.planned
     guard = Guard(Journal(site.store, flush=lambda: None), Layout(site.root))
-    guard.begin(plan.changes, plan.old_files, plan.new_files, 0)
+    guard.begin(plan.changes, plan.old_files, site.packages.coming, 0)
     for other in (lambda: site.patcher().apply(Request()), lambda: site.patcher().recover(), lambda: _guarded(site)):
         with pytest.raises(NotStarted, match="another"):
             other()

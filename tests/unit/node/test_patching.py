@@ -160,8 +160,8 @@ class TestReboot:
 
     def test_a_kernel_that_boot_counting_gave_up_is_taken_back(self, site: Site) -> None:
         kernel = Change("linux-image-6.13-cloud-amd64", "x86_64", "install", "", "6.13")
-        files = frozenset({"/usr/lib/modules/6.13/uki.efi"})
-        site.packages.planned = replace(UPGRADE, changes=(kernel,), new_files=UPGRADE.new_files | files)
+        site.packages.planned = replace(UPGRADE, changes=(kernel,))
+        site.packages.coming |= {"/usr/lib/modules/6.13/uki.efi"}
         (site.root / "efi/EFI/Linux").mkdir(parents=True)
         (site.root / "efi/EFI/Linux/server-6.12.efi").touch()
         site.patcher().apply(ALL)
