@@ -87,13 +87,13 @@ class Guard:
             self.journal.begin()
             self.journal.write_facts(facts)
             save_paths(self.journal, layout, paths)
+            self.journal.move_to(State.APPLYING)
         except (OSError, PatchError) as error:
             if self.journal.under_way:
                 self.journal.end()
             else:
                 self.journal.clear_leftovers()
             raise NoRoom(f"nothing was saved: {error}") from error
-        self.journal.move_to(State.APPLYING)
 
     def keep(self) -> None:
         """The transaction is done: once all of it is on the disk, what was saved is let go."""

@@ -143,10 +143,10 @@ class Patcher:
         try:
             self.journal.write_facts(facts)
             saved.save(self.journal, self.layout, plan.old_files | new_files)
+            self.journal.move_to(State.APPLYING)
         except (OSError, PatchError) as error:
             self.journal.end()
             raise NotStarted(f"the system could not be saved: {error}") from error
-        self.journal.move_to(State.APPLYING)
         try:
             manager.commit()
             manager.close()

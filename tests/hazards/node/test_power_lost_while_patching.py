@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 from collections.abc import Callable
@@ -213,6 +214,27 @@ def test_a_full_disk_leaves_a_transaction_without_a_guard_and_nothing_behind(
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1 << 20))
     with pytest.raises(NoRoom):
         _guarded(site)
+    assert sorted(path.name for path in site.store.iterdir()) == ["lock"]
+
+
+def _full_before_packages_change(step: str) -> None:
+    if step == f"before {State.APPLYING}":
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_disk_that_fills_up_once_all_is_saved_stops_a_patch_before_it_begins(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "one")
+    before = contents(site.root)
+    with pytest.raises(NotStarted, match="could not be saved"):
+        site.patcher(_full_before_packages_change).apply(Request())
+    assert contents(site.root) == before
+    assert not (site.store / "current").exists()
+
+
+def test_a_disk_that_fills_up_once_all_is_saved_leaves_a_transaction_without_a_guard(tmp_path: Path) -> None:
+    site = make_site(tmp_path / "one")
+    with pytest.raises(NoRoom):
+        _guarded(site, _full_before_packages_change)
     assert sorted(path.name for path in site.store.iterdir()) == ["lock"]
 
 
