@@ -6,9 +6,10 @@ import json
 
 import pytest
 
-from bedplate.flows.build import BuildOutcome
-from bedplate.flows.images import FoundImage
+from bedplate.flows.build import BuildOutcome, build_track
+from bedplate.flows.images import FoundImage, find_image
 from bedplate.flows.inspect import inspect_image, trusted_signers, verify_image
+from bedplate.flows.locks import Relock
 from bedplate.flows.rebuild import verify_rebuild
 from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import Level
@@ -38,6 +39,13 @@ def test_the_image_passes_its_checks_and_is_no_release(workspace: Workspace, con
         as_release = verify_image(workspace, container_image, Purpose.RELEASE, signers)
         errors = {finding.id for finding in as_release.findings if finding.level is Level.ERROR}
         assert errors == {"image.signature.development"}
+
+
+def test_the_server_passes_its_checks(workspace: Workspace) -> None:
+    outcome = build_track(workspace, "server", Relock.WHEN_NEEDED)
+    found = find_image(workspace, str(outcome.directory))
+    verdict = verify_image(workspace, found, Purpose.DEVELOPMENT, trusted_signers(workspace, []))
+    assert [finding for finding in verdict.findings if finding.level is Level.ERROR] == []
 
 
 def test_no_package_manager_no_python_no_perl(container_image: FoundImage) -> None:

@@ -118,6 +118,7 @@ def verify_image(
         boot_packages=track.boot_packages if track is not None else (),
         purpose=purpose,
         signers=signers,
+        verity=track.root.verity if track is not None else True,
     )
     return Verdict(inspection, [*(attempts.findings or []), *check_image(inspection, demands)])
 

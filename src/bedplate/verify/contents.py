@@ -33,6 +33,10 @@ MARKERS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     ("zsh", (b"ZSH_ARGZERO", b"ZSH_SUBSHELL")),
     ("ruby", (b"RUBYLIB", b"RUBYOPT")),
 )
+# Texts to read: nobody runs a script from there, so it needs no interpreter and makes none of a program.
+_DOCUMENTATION = "/usr/share/doc/"
+# What a file system makes for itself (mke2fs(8)): in no package, and not the image's to own.
+_OF_THE_FILE_SYSTEM = frozenset({"/lost+found"})
 _GO_NOTE = struct.pack("<3I", 4, 83, 4) + b"Go\0\0"
 _ET_EXEC, _ET_DYN = 2, 3
 _PT_INTERP = 3
@@ -198,7 +202,7 @@ def survey(paths: Iterable[PathFact], owners: Mapping[str, str] | None = None, t
     users: dict[str, int] = {}
     orphans = []
     for fact in files:
-        if not fact.script:
+        if not fact.script or fact.path.startswith(_DOCUMENTATION):
             continue
         place = resolve(fact.script, links)
         if place in known:
@@ -237,7 +241,7 @@ def survey(paths: Iterable[PathFact], owners: Mapping[str, str] | None = None, t
         orphan_scripts=tuple(orphans),
         largest=tuple(SizedPath(fact.path, fact.size, fact.stored) for fact in sizes),
         owners=None if owners is None else _by_owner(everything, owners),
-        unowned=None if owners is None else tuple(sorted(known - owners.keys())),
+        unowned=None if owners is None else tuple(sorted(known - owners.keys() - _OF_THE_FILE_SYSTEM)),
     )
 
 

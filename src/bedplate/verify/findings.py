@@ -31,13 +31,15 @@ class Demands:
 
     ``limits`` are its track's, None when the definition has no such track. ``boot_packages`` are locked with the track
     but not in its root. ``signers`` are fingerprints (hex SHA-256 of the certificate) of the keys that may sign, None
-    when the caller has none to compare with.
+    when the caller has none to compare with. ``verity`` says that the root must be verified block by block; a root hash
+    that is named must hold in any case.
     """
 
     limits: Limits | None
     boot_packages: Collection[str] = ()
     purpose: Purpose = Purpose.DEVELOPMENT
     signers: Collection[str] | None = None
+    verity: bool = True
 
 
 Check = Callable[[Inspection, Demands], Iterator[Finding]]
@@ -52,6 +54,8 @@ def check_image(image: Inspection, demands: Demands) -> list[Finding]:
 
 def _root_hash(image: Inspection, demands: Demands) -> Iterator[Finding]:
     if image.uki is None:
+        return
+    if not demands.verity and not image.root_hash:
         return
     where = image.uki.program.path
     if len(image.root_hash) != 64 or not set(image.root_hash) <= set("0123456789abcdef"):
@@ -74,6 +78,8 @@ def _verity(image: Inspection, demands: Demands) -> Iterator[Finding]:
         return
     verity = image.verity
     if verity is None:
+        if not demands.verity and not image.root_hash:
+            return
         yield Finding("image.verity.missing", Level.ERROR, "the disk has no verity data", image.image, _REBUILD)
         return
     if verity.damaged_data:

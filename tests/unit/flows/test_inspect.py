@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ from bedplate.model.owners import OWNERS_NAME, format_owners
 from bedplate.toolchain.run import Toolbox
 from bedplate.trust.certificates import generate
 from bedplate.trust.roles import Kind, role
-from bedplate.verify.findings import Purpose
+from bedplate.verify.findings import Demands, Purpose, check_image
+from bedplate.verify.inspection import Inspection
 
 DISTRO = Path(__file__).resolve().parents[3] / "distro"
 
@@ -46,6 +48,20 @@ def ids(verdict: Verdict, level: Level = Level.ERROR) -> set[str]:
 
 def verify(workspace: Workspace, found: FoundImage) -> Verdict:
     return verify_image(workspace, found, Purpose.DEVELOPMENT)
+
+
+def test_a_track_without_verity_may_lack_it_but_not_when_a_root_hash_is_named(plain: MadeImage) -> None:
+    named = replace(inspect_image(alone(plain.disk)), verity=None)
+    assert named.uki is not None
+    unnamed = replace(named, uki=replace(named.uki, root_hash=""))
+
+    def found(image: Inspection, is_verified: bool) -> set[str]:
+        findings = check_image(image, Demands(limits=None, verity=is_verified))
+        return {one.id for one in findings if one.id.startswith(("image.verity", "image.roothash"))}
+
+    assert found(unnamed, False) == set()
+    assert found(unnamed, True) == {"image.verity.missing", "image.roothash.missing"}
+    assert found(named, False) == {"image.verity.missing"}
 
 
 def test_the_fields_other_programs_build_on(plain: MadeImage) -> None:

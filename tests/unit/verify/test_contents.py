@@ -78,8 +78,20 @@ def test_survey_lists_what_a_track_must_allow() -> None:
     assert found.unowned is None
 
 
+def test_examples_in_documentation_need_no_interpreter_and_make_none() -> None:
+    example = "/usr/share/doc/nftables/examples/all.nft"
+    found = survey(
+        [
+            regular("/usr/sbin/nft", 0o755),
+            regular(example, 0o755, script="/usr/sbin/nft"),
+            regular("/usr/share/doc/x/y", 0o755, script="/usr/bin/perl"),
+        ]
+    )
+    assert (found.interpreters, found.orphan_scripts) == ((), ())
+
+
 def test_owners_and_paths_without_one() -> None:
-    facts = [regular("/a"), regular("/b"), regular("/c")]
+    facts = [regular("/a"), regular("/b"), regular("/c"), PathFact("/lost+found", DIRECTORY | 0o700, 0, 0, 0, 0)]
     found = survey(facts, {"/a": "package:x", "/b": "package:x"})
     assert found.owners is not None
     assert [(row.owner, row.paths, row.size, row.stored) for row in found.owners] == [("package:x", 2, 20, 8)]
