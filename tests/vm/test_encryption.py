@@ -1,7 +1,7 @@
-"""A server's disk is encrypted to its TPM on the first boot where that was asked for: one disk, booted three times.
+"""A server's disk is encrypted to its TPM on the first boot where that was asked for: one disk, booted four times.
 
 In order: the power goes while the root is being encrypted; the next boot goes on and comes up; then the disk is in a
-machine with another TPM, which takes the recovery key and is bound to.
+machine with another TPM, which takes the recovery key and is bound to; then that machine opens it by itself.
 """
 
 from __future__ import annotations
@@ -180,3 +180,9 @@ def test_another_machine_does_not_open_it_but_takes_the_recovery_key(server: Ser
         wait_for(machine, "the disk is bound to this machine's TPM")
         time.sleep(1)  # the line above is its last word; what follows is an ordinary boot
     assert not in_root(server.disk, RECOVERY.encode())
+
+
+def test_it_opens_by_itself_from_then_on(server: Server) -> None:
+    with server.booted() as ask:
+        assert ask("cat /root/marker").text.strip() == MARKER
+        assert ask("journalctl -b -k -o cat | grep -c 'recovery key'").text.strip() == "0"
