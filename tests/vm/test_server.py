@@ -15,7 +15,7 @@ from bedplate.emulator.accelerator import choose
 from bedplate.emulator.machine import Machine
 from bedplate.emulator.seed import write_seed
 from bedplate.emulator.ssh import wait_until_reachable, with_ssh
-from bedplate.flows.boot import machine_options
+from bedplate.flows.boot import boot_image, check_report, machine_options
 from bedplate.flows.build import build_track
 from bedplate.flows.images import find_image
 from bedplate.flows.locks import Relock
@@ -178,3 +178,11 @@ def test_nothing_was_denied(guest: Guest) -> None:
         "{ journalctl -b -k -o cat; cat /var/log/audit/audit.log; } | grep -o 'avc:  *denied.*' | sort -u"
     ).text
     assert found.splitlines() == []
+
+
+def test_a_boot_with_a_report_proves_what_the_track_promises(workspace: Workspace) -> None:
+    """What ``bedplate up --track server`` does: the report is a unit that comes by credential."""
+    image = find_image(workspace, str(build_track(workspace, "server", Relock.WHEN_NEEDED).directory))
+    report = boot_image(workspace, image)
+    assert (report.selinux, report.selinux_denials) == ("enforcing", ())
+    assert check_report(workspace, "server", report) == []

@@ -54,7 +54,7 @@ cat /proc/cmdline
 section lockdown
 cat /sys/kernel/security/lockdown
 section selinux
-cat /sys/fs/selinux/enforce
+[ ! -r /sys/fs/selinux/enforce ] || printf '%s\n' "$(cat /sys/fs/selinux/enforce)" # it ends without a newline
 section denials
 # What was refused before auditd ran is in the kernel's log, the rest is in its own.
 { journalctl -b -k --no-pager -q -o cat; [ ! -r /var/log/audit/audit.log ] || cat /var/log/audit/audit.log; } | grep -o 'avc:  *denied.*'
