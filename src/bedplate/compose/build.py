@@ -149,13 +149,13 @@ class _Build:
     def _run_stages(self, plan: TreePlan, contents: Contents) -> list[StageOutput]:
         stages: list[Stage] = [
             SelinuxPolicy(),  # by far the longest: the others run beside it
+            Bytecode(),  # the longest of those
             Presets(tuple(self.inputs.track.masked_units)),
             Depmod(self.boot.modules.version),
             Hwdb(),
             Ldconfig(),
             CaBundle(),
             Catalog(),
-            Bytecode(),
         ]
         cache, scratch = StageCache(self.places.cache / "stages"), self.places.cache / "scratch"
         return run_stages(stages, plan, contents, self.toolbox, self.inputs.tools, cache, scratch, self.jobs)

@@ -31,7 +31,7 @@ class SelinuxPolicy:
 
     policy: str = "default"
     name: str = "selinux"
-    revision: int = 2
+    revision: int = 3
     inputs: tuple[str, ...] = (_SHIPPED, "/etc/selinux")
 
     @property
@@ -93,6 +93,8 @@ def _configure(staged: Staged, policy: str) -> None:
         "expand-check = 0\n"
         f"policy-version = {POLICY_VERSION}\n"
         "usepasswd = False\n"
+        # Packing the modules takes a fifth of the time, and unpacking them as much again of every semodule on the machine.
+        "bzip-blocksize = 0\n"
         f"[sefcontext_compile]\npath = {tree.wrappers / 'sefcontext_compile'}\nargs = -r $@\n[end]\n"
         f"[setfiles]\npath = {tree.wrappers / 'setfiles'}\nargs = -q -c $@ $<\n[end]\n"
     )
