@@ -30,7 +30,8 @@ def build_tracks(
     *,
     version: str = "",
 ) -> BuiltTracks:
-    """Build the tracks ``names`` (all of the definition when there are none) and give each image the ``formats``.
+    """Build the tracks ``names`` (when there are none all of the definition but variants) and give each image the
+    ``formats``.
 
     Tracks share the tools, the imported packages, each package's compressed content, and the stages whose inputs are
     alike: what one has made the next finds by its digest.
@@ -45,7 +46,7 @@ def build_tracks(
 
         chosen_formats(formats)
     definition = read_definition(workspace)
-    tracks = [definition.track(name).id for name in names] or sorted(definition.tracks)
+    tracks = named_tracks(definition, names)
     seconds: dict[str, float] = {}
     if len(tracks) > 1:
         before = time.monotonic()
@@ -63,6 +64,17 @@ def build_tracks(
         seconds[name] = round(time.monotonic() - before, 3)
     seconds["total"] = round(time.monotonic() - started, 3)
     return BuiltTracks(tuple(builds), seconds)
+
+
+def named_tracks(definition: DefinitionSet, names: Sequence[str]) -> list[str]:
+    """Ids of the tracks called ``names``; when there are none, those of all tracks that are no variants.
+
+    Raises:
+        BadInput: there is no such track.
+    """
+    if names:
+        return [definition.track(name).id for name in names]
+    return sorted(track.id for track in definition.tracks.values() if not track.extends)
 
 
 def _prepare(

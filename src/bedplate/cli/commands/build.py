@@ -16,7 +16,7 @@ FORMAT_NAMES = ("raw", "qcow2", "vhd", "oci", "wsl", "installer")
 
 
 def build(
-    track: Annotated[str, typer.Argument(help="Which track to build; all of them when none is named")] = "",
+    track: Annotated[str, typer.Argument(help="Which track to build; all but variants when none is named")] = "",
     formats: Annotated[
         list[str] | None,
         typer.Option(

@@ -108,10 +108,21 @@ class _Mistakes:
         if path not in files:
             self.lines.append(f"{path}: is missing")
             return None
+        table = self.tables(files, [path]).get(path)
+        return None if table is None else self.validate(path, table, model)
+
+    def tables(self, files: Mapping[str, str], paths: Iterable[str]) -> dict[str, dict[str, Any]]:
+        found = {}
+        for path in paths:
+            try:
+                found[path] = tomllib.loads(files[path])
+            except tomllib.TOMLDecodeError as error:
+                self.lines.append(f"{path}: not valid TOML: {error}")
+        return found
+
+    def validate(self, path: str, table: Mapping[str, Any], model: type[_Model]) -> _Model | None:
         try:
-            return model.model_validate(tomllib.loads(files[path]))
-        except tomllib.TOMLDecodeError as error:
-            self.lines.append(f"{path}: not valid TOML: {error}")
+            return model.model_validate(table)
         except ValidationError as error:
             self.lines += [f"{path}: {_key(problem['loc'])}: {_what(problem)}" for problem in error.errors()]
         return None
@@ -119,6 +130,31 @@ class _Mistakes:
     def unique(self, path: str, kind: str, name: str, known: Iterable[str]) -> None:
         if name in known:
             self.lines.append(f"{path}: {kind} {name!r} is defined twice")
+
+
+def _extended(tables: Mapping[str, dict[str, Any]], path: str, mistakes: _Mistakes) -> dict[str, Any]:
+    """A track's table on top of the one it extends: lists are added to, tables merged, everything else replaced."""
+    own = tables[path]
+    if "extends" not in own:
+        return own
+    for base in tables.values():
+        if base.get("id") == own["extends"] and "extends" not in base:
+            return _merged(base, own)
+    mistakes.lines.append(f"{path}: extends: no track {own['extends']!r} that extends none itself")
+    return own
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in own.items():
+        before = base.get(key)
+        if isinstance(value, dict) and isinstance(before, dict):
+            result[key] = _merged(before, value)
+        elif isinstance(value, list) and isinstance(before, list):
+            result[key] = [*before, *(one for one in value if one not in before)]
+        else:
+            result[key] = value
+    return result
 
 
 def load_definition(files: Mapping[str, str]) -> DefinitionSet:
@@ -136,8 +172,9 @@ def load_definition(files: Mapping[str, str]) -> DefinitionSet:
     ids = mistakes.parse(files, "ids.toml", Ids)
     channels = mistakes.parse(files, "channels.toml", Channels) if "channels.toml" in files else Channels()
     tracks: dict[str, Track] = {}
-    for path in _below(files, "tracks/"):
-        track = mistakes.parse(files, path, Track)
+    track_tables = mistakes.tables(files, _below(files, "tracks/"))
+    for path in track_tables:
+        track = mistakes.validate(path, _extended(track_tables, path, mistakes), Track)
         if track is not None:
             mistakes.unique(path, "track", track.id, tracks)
             tracks[track.id] = track

@@ -108,6 +108,11 @@ class Track(Definition):
 
     id: str = Field(pattern=r"^[a-z][a-z0-9-]*$")
     title: str
+    extends: str = Field(
+        default="",
+        description="Another track this one is a variant of: lists add to its lists, tables are merged, anything else "
+        "takes the place of its own. A variant is built when it is named",
+    )
     packages: list[str] = Field(description="What is asked for; the lock holds what follows from it")
     boot_packages: list[str] = Field(
         default=[],
