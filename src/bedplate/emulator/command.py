@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bedplate.emulator.options import Acceleration, Accelerator, DiskForm, Drive, MachineOptions
+from bedplate.emulator.options import Acceleration, Accelerator, Cable, DiskForm, Drive, MachineOptions
 
 REPORT_PORT = "bedplate.report"
 
@@ -126,8 +126,18 @@ def _access(drive: Drive) -> str:
 
 
 def _network(options: MachineOptions) -> list[str]:
+    cards = _cable(options.cable) if options.cable is not None else []
     if not options.network:
-        return ["-nic", "none"]
+        return cards or ["-nic", "none"]
     forwards = "".join(f",hostfwd=tcp:127.0.0.1:{entry.host_port}-:{entry.guest_port}" for entry in options.forwards)
     # An empty romfile keeps the network boot code out of the firmware, which would only cost time.
-    return ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile="]
+    return ["-netdev", f"user,id=net0{forwards}", "-device", "virtio-net-pci,netdev=net0,romfile=", *cards]
+
+
+def _cable(cable: Cable) -> list[str]:
+    here = f"local.type=unix,local.path={escape(cable.here)}"
+    there = f"remote.type=unix,remote.path={escape(cable.there)}"
+    return [
+        *("-netdev", f"dgram,id=cable,{here},{there}"),
+        *("-device", f"virtio-net-pci,netdev=cable,mac={cable.address},romfile="),
+    ]

@@ -59,6 +59,20 @@ class Forward:
 
 
 @dataclass(frozen=True, slots=True)
+class Cable:
+    """One end of a direct link to another machine: a second network card that nothing else can reach.
+
+    ``here`` and ``there`` are the sockets of the two ends, new names in a private directory; the other machine has them
+    the other way round. What is sent while the other machine is off is lost, as on a wire. ``address`` is the card's
+    (MAC), different at the two ends.
+    """
+
+    here: Path
+    there: Path
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
 class MachineOptions:
     """One machine.
 
@@ -67,7 +81,8 @@ class MachineOptions:
     the size the guest sees, at least the image's. ``certificates`` are PEM certificates enrolled as PK, KEK and db,
     and nothing else: Secure Boot is then enforced; without any the firmware is in setup mode. ``credentials`` are
     systemd system credentials. ``restart`` says whether a guest that resets starts again; otherwise its reset ends the
-    machine. ``network`` False leaves the guest without a network card.
+    machine. ``network`` False leaves the guest without a network card to the host. ``cable`` links it to another
+    machine.
     """
 
     image: Path
@@ -79,6 +94,7 @@ class MachineOptions:
     tpm: bool = True
     network: bool = True
     forwards: tuple[Forward, ...] = ()
+    cable: Cable | None = None
     drives: tuple[Drive, ...] = ()
     credentials: Mapping[str, bytes] = field(default_factory=dict)
     restart: bool = True

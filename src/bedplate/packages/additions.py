@@ -76,9 +76,25 @@ def _file(
             where=recipe.package.name,
             remedy="correct `copy_of` in distro/packages",
         )
+    if file.edits:
+        text = _edited(recipe.package.name, file, store.text(source.hardlink or source.path))
+        return replace(_owned(_put(path, text.encode(), store, stamp), file.mode), flags=flags)
     store.copy(source.hardlink or source.path, path)
     made = FileEntry(path, FileKind.FILE, 0, mtime=stamp, size=source.size, sha256=source.sha256)
     return replace(_owned(made, file.mode), flags=flags)
+
+
+def _edited(package: str, file: AddedFile, text: str) -> str:
+    for edit in file.edits:
+        times = text.count(edit.old)
+        if times != 1:
+            raise BadInput(
+                f"an edit of {file.copy_of} looks for a text that is there {times} times, not once: {edit.old!r:.80}",
+                where=package,
+                remedy="upstream changed the file: look at it, and correct `edits` in distro/packages",
+            )
+        text = text.replace(edit.old, edit.new)
+    return text
 
 
 def _is_replaced(entry: FileEntry, facts: PackageFacts, store: PayloadStore, name: str) -> bool:

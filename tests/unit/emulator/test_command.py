@@ -8,7 +8,7 @@ import pytest
 
 from bedplate.emulator.command import TCG_CPU, Places, machine_command
 from bedplate.emulator.machine import write_credentials
-from bedplate.emulator.options import Acceleration, Accelerator, Drive, Forward, MachineOptions
+from bedplate.emulator.options import Acceleration, Accelerator, Cable, Drive, Forward, MachineOptions
 from bedplate.model.errors import BadInput
 
 TCG = Accelerator(Acceleration.TCG, "")
@@ -89,3 +89,15 @@ def test_credential_too_large_for_the_firmware_tables(tmp_path: Path) -> None:
     options = MachineOptions(Path("i"), credentials={"big": bytes(40 << 10)})
     with pytest.raises(BadInput, match="'big' has 40960 bytes"):
         write_credentials(options, tmp_path)
+
+
+def test_a_cable_is_a_card_of_its_own_between_two_sockets() -> None:
+    cable = Cable(Path("/w/a,1"), Path("/w/b"), "52:54:00:00:00:0a")
+    command = machine_command(MachineOptions(Path("i"), cable=cable), TCG, PLACES)
+    assert values(command, "-netdev")[1] == (
+        "dgram,id=cable,local.type=unix,local.path=/w/a,,1,remote.type=unix,remote.path=/w/b"
+    )
+    assert "virtio-net-pci,netdev=cable,mac=52:54:00:00:00:0a,romfile=" in values(command, "-device")
+    alone = machine_command(MachineOptions(Path("i"), network=False, cable=cable), TCG, PLACES)
+    assert len(values(alone, "-netdev")) == 1
+    assert "-nic" not in alone

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bedplate.model.definition.facts import AddedFile, Ids, Mode, PackageFacts, User, accounts_of
+from bedplate.model.definition.facts import AddedFile, Edit, Ids, Mode, PackageFacts, User, accounts_of
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileFlag, FileKind
 from bedplate.packages.importer import ImportRules
@@ -88,3 +88,23 @@ def test_a_system_has_the_accounts_of_its_packages_and_those_nobody_brings() -> 
     here = accounts_of(IDS, facts, {"demo"})
     assert set(here.users) == {"root", "other", "demo"}
     assert here.groups == {"adm": 4, "keys": 897}
+
+
+def test_a_file_is_edited_where_the_text_is_the_expected_one(tmp_path: Path) -> None:
+    upstream = DEMO.having(file("./usr/share/demo/known.json", b'{"one": {}, "two": {}}'))
+    path = "/usr/share/demo/known.json"
+    edited = AddedFile(copy_of=path, edits=[Edit(old='"one": {}', new='"one": {}, "ours": {}')], config=False)
+    (done,) = import_debs(tmp_path, upstream, rules=rules(PackageFacts(name="demo", files={path: edited})))
+    package = RpmPackage.open(done.path)
+    contents = {entry.path: data for entry, data in package.read(path.__eq__)}
+    assert contents == {path: b'{"one": {}, "ours": {}, "two": {}}'}
+    assert [entry.flags for entry in package.files if entry.path == path] == [FileFlag.NONE]
+
+
+@pytest.mark.parametrize("old", ["absent", "{}"])
+def test_an_edit_of_a_text_that_upstream_changed_stops(tmp_path: Path, old: str) -> None:
+    upstream = DEMO.having(file("./usr/share/demo/known.json", b'{"one": {}, "two": {}}'))
+    path = "/usr/share/demo/known.json"
+    facts = PackageFacts(name="demo", files={path: AddedFile(copy_of=path, edits=[Edit(old=old, new="")])})
+    with pytest.raises(BadInput, match="not once"):
+        import_debs(tmp_path, upstream, rules=rules(facts))

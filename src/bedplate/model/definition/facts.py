@@ -27,14 +27,23 @@ class Alternative(Definition):
     priority: int = Field(default=0, description="Of several targets that are installed the highest one is linked")
 
 
+class Edit(Definition):
+    """A change of a text: ``old`` stands in it once, and becomes ``new``."""
+
+    old: str = Field(min_length=1)
+    new: str
+
+
 class AddedFile(Definition):
     """A file that upstream's script would have made: it is part of our package.
 
-    Either ``content``, or ``copy_of`` names a file of the same package that it is a copy of.
+    Either ``content``, or ``copy_of`` names a file of the same package that it is a copy of, which may be the file
+    itself; ``edits`` change the copy. An edit that no longer fits is an error: upstream changed the file.
     """
 
     content: str = ""
     copy_of: str = ""
+    edits: list[Edit] = []
     mode: Mode = Mode(mode="0644")
     config: bool = Field(default=True, description="An administrator may change it: kept on upgrade")
 
@@ -42,6 +51,8 @@ class AddedFile(Definition):
     def _one_source(self) -> AddedFile:
         if self.content and self.copy_of:
             raise ValueError("give `content` or `copy_of`, not both")
+        if self.edits and not self.copy_of:
+            raise ValueError("`edits` change a copy: give `copy_of`")
         return self
 
 
