@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from multiprocessing.connection import wait
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -18,6 +20,11 @@ from bedplate.emulator.options import Forward, MachineOptions
 from bedplate.model.errors import BadInput
 
 SSH_PORT = 22
+_PAUSE_SECONDS = 0.5
+# QEMU's network keeps a connection that the guest does not answer for 75 s, closed or not, and repeats it after 6, 18
+# and 42 s: 7 s between tries spread the repeats, and when the server comes up there are 11 at most, all at once.
+_TRY_SECONDS = 7.0
+_KEPT_CONNECTIONS = 11
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +91,37 @@ def require_free(ports: Iterable[int]) -> None:
 
 
 def wait_until_reachable(machine: Machine, access: SshAccess, seconds: float) -> bool:
-    """Wait until the guest's SSH server greets; False when ``seconds`` passed or the machine ended first."""
+    """Wait until the guest's SSH server greets; False when ``seconds`` passed or the machine ended first.
+
+    Tries are few and kept until one of them is greeted: a server shuts out for a while who made more than some 15
+    connections without logging in (PerSourcePenalties, sshd_config(5)).
+    """
     end = time.monotonic() + seconds
-    while machine.running and time.monotonic() < end:
-        if _greets(access.port):
-            return True
-        machine.wait(0.5)
-    return False
+    waiting: deque[socket.socket] = deque()
+    try:
+        while machine.running and time.monotonic() < end:
+            if len(waiting) == _KEPT_CONNECTIONS:
+                waiting.popleft().close()  # it may lead to a system that has gone down since
+            try:
+                waiting.append(socket.create_connection(("127.0.0.1", access.port), timeout=_TRY_SECONDS))
+            except OSError:
+                machine.wait(_PAUSE_SECONDS)
+            answered = wait(list(waiting), _TRY_SECONDS)
+            for one in [one for one in waiting if one in answered]:
+                if _greets(one):
+                    return True
+                waiting.remove(one)
+                one.close()
+                machine.wait(_PAUSE_SECONDS)
+        return False
+    finally:
+        for one in waiting:
+            one.close()
 
 
-def _greets(port: int) -> bool:
+def _greets(connection: socket.socket) -> bool:
     # QEMU accepts the connection whether or not anyone listens in the guest: only the greeting tells.
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=2.0) as connection:
-            return connection.recv(4) == b"SSH-"
+        return connection.recv(4) == b"SSH-"
     except OSError:
         return False
