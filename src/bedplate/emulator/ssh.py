@@ -6,12 +6,13 @@ import os
 import socket
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bedplate.emulator.credentials import ssh_credentials
@@ -44,13 +45,23 @@ class SshAccess:
         ]
 
 
-def with_ssh(options: MachineOptions, directory: Path) -> tuple[MachineOptions, SshAccess]:
+PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
+
+
+def approved_key() -> PrivateKey:
+    """A new key on a curve of NIST's: a machine in FIPS mode takes no Ed25519 key, every other one takes both."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def with_ssh(
+    options: MachineOptions, directory: Path, new_key: Callable[[], PrivateKey] = Ed25519PrivateKey.generate
+) -> tuple[MachineOptions, SshAccess]:
     """Options for the same machine with a way in.
 
     Args:
         directory: Where the new private key is written (mode 0600).
     """
-    key = Ed25519PrivateKey.generate()
+    key = new_key()
     identity = directory / "ssh-key"
     descriptor = os.open(identity, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as stream:

@@ -17,7 +17,7 @@ from bedplate.emulator.oci import ContainerFile, oci_archive, proof_command
 from bedplate.emulator.options import HOST_ADDRESS, Accelerator, Forward, MachineOptions
 from bedplate.emulator.report import BootReport
 from bedplate.emulator.seed import write_seed
-from bedplate.emulator.ssh import SshAccess, require_free, with_ssh
+from bedplate.emulator.ssh import SshAccess, approved_key, require_free, with_ssh
 from bedplate.flows.cache import part
 from bedplate.flows.definition import read_definition
 from bedplate.flows.images import FoundImage
@@ -170,7 +170,7 @@ def running_machine(
         state = stack.enter_context(_state(state_directory))
         access = None
         if ssh:
-            options, access = with_ssh(options, scratch)
+            options, access = with_ssh(options, scratch, approved_key)
         if user_data:
             hostname = image.build.track if image.build else "guest"
             seed = write_seed(toolbox, scratch / "seed.img", user_data, instance=state.identity, hostname=hostname)
