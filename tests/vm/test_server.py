@@ -142,6 +142,23 @@ def test_a_package_is_installed_enabled_and_serves_a_page(guest: Guest) -> None:
     assert "httpd_t" in page.text
 
 
+def test_its_logs_rotate_and_it_ends_when_told(guest: Guest) -> None:
+    # A day has gone by, as far as logrotate remembers; its own service does it, confined.
+    done = guest.ask("""
+        log=/var/log/nginx/access.log state=/var/lib/logrotate/status
+        printf 'logrotate state -- version 2\n"%s" 2020-1-1-0:0:0\n' $log >$state
+        systemctl start logrotate; echo $?
+        curl -s -o /dev/null http://127.0.0.1/after
+        grep -c /after $log; grep -c /after $log.1
+        systemctl stop nginx; echo $?
+        for one in Result ExecMainStatus ExecStop; do systemctl show -p $one nginx; done
+        journalctl -b -u nginx -u logrotate -o cat | grep -iE 'missing|not found|error'
+        systemctl start nginx; systemctl is-active nginx
+    """)
+    seen = ["0", "1", "0", "0", "Result=success", "ExecMainStatus=0", "active"]
+    assert done.text.split() == seen, done.text + done.stderr
+
+
 def test_removing_it_stops_and_disables_it(guest: Guest) -> None:
     assert guest.ask("dnf -y remove nginx").code == 0
     seen = guest.ask(

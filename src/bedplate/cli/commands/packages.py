@@ -197,6 +197,24 @@ def scripts(
 
 
 @app.command()
+def calls(
+    package_set: Annotated[str, typer.Option("--set", help="A set: its name below distro/sets, or a file")] = "server",
+    as_json: Json = False,
+) -> None:
+    """Name what units and log rotations start that no package of a set holds. Example: bedplate packages calls"""
+    from bedplate.flows.calls import set_calls
+
+    found = set_calls(STATE.begin(as_json), package_set)
+    lines = [f"{one.package} {one.path}: {one.program or '(script)'}: {one.cause}" for one in found]
+    lines.append(f"{len(found)} calls lead nowhere" if found else "every call leads to a program of the set")
+    if found:
+        lines.append("say in distro/packages what stands in its place (`files`), or why it may be missing (`absent`)")
+    STATE.output.result([asdict(one) for one in found], "\n".join(lines))
+    if found:
+        raise typer.Exit(1)
+
+
+@app.command()
 def serve(
     directory: Annotated[Path | None, typer.Argument(help="Another repository than the imported one")] = None,
     address: Annotated[str, typer.Option(help="Address to listen on")] = "127.0.0.1",

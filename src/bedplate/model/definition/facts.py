@@ -87,6 +87,11 @@ class PackageFacts(Definition):
     links: dict[str, str] = Field(default={}, description="Symbolic links the script would have made: path -> target")
     files: dict[str, AddedFile] = Field(default={}, description="Files the script would have made: path -> file")
     tmpfiles: list[str] = Field(default=[], description="Lines of a tmpfiles.d file of the package")
+    absent: dict[str, str] = Field(
+        default={},
+        description="Programs that a unit or a log rotation of the package starts and that may be missing, or such "
+        "files whose script is not understood: path or name -> why that is right",
+    )
     scripts: list[Verdict] = []
 
 

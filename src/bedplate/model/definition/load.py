@@ -70,7 +70,7 @@ class DefinitionSet:
         lists = wanted.model_dump(mode="json", include={"packages", "boot_packages", "exclude", "prefer"})
         facts = [
             # Defaults say nothing: a new kind of fact makes no lock stale.
-            self.facts[name].model_dump(mode="json", exclude={"scripts"}, exclude_defaults=True)
+            self.facts[name].model_dump(mode="json", exclude={"scripts", "absent"}, exclude_defaults=True)
             for name in sorted(locked)
             if name in self.facts
         ]
