@@ -96,7 +96,6 @@ class TreePackages:
     planned: Plan = UPGRADE
     coming: frozenset[str] = NEW_FILES
     fails: str = ""
-    disagreements: list[str] = field(default_factory=list)
 
     def plan(self, request: Request) -> Plan:
         self.request = request
@@ -131,9 +130,6 @@ class TreePackages:
 
     def close(self) -> None:
         pass
-
-    def verify(self, names: Sequence[str]) -> list[str]:
-        return list(self.disagreements)
 
     def _replace(self, path: str, text: str, mode: int) -> None:
         self._step(path)
@@ -174,6 +170,7 @@ class FakeMachine:
     done: list[str] = field(default_factory=list)
     checks: Callable[[Sequence[str]], Completed] = lambda _command: Completed(0, "")
     restart_code: int = 0
+    reloads: int = 0
 
     def snapshot(self) -> Snapshot:
         new = (self.root / "usr/bin/web").read_text() == "web 2\n"
@@ -200,7 +197,7 @@ class FakeMachine:
         return Completed(0, "")
 
     def reload_manager(self) -> None:
-        pass
+        self.reloads += 1
 
     def reboot(self) -> None:
         self.done.append("reboot")
@@ -223,6 +220,7 @@ class Site:
     now: float = 1_790_000_000.0
     processes: list[Process] = field(default_factory=lambda: [Process(7, "web", "web.service", ("/usr/bin/web",))])
     kernel: str = "6.12"
+    disagreements: list[str] = field(default_factory=list)
 
     @property
     def store(self) -> Path:
@@ -240,6 +238,7 @@ class Site:
             Clock(clock.monotonic, clock.sleep),
             now=lambda: self.now,
             processes=lambda: self.processes,
+            verify=lambda _: list(self.disagreements),
             kernel=lambda: self.kernel,
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 import dnf
 import dnf.callback
@@ -15,7 +15,6 @@ import hawkey
 import libdnf.transaction
 import rpm
 
-from bedplate_patch.door import run
 from bedplate_patch.errors import NotStarted, PatchError
 from bedplate_patch.transaction import Change, Plan, Request
 
@@ -111,15 +110,6 @@ class DnfManager:
     def close(self) -> None:
         self._base.close()
 
-    def verify(self, names: Sequence[str]) -> list[str]:
-        if not names:
-            return []
-        wanted = sorted(set(names))
-        if _disagreements(wanted):
-            # Modes and owners that something changed in place.
-            run(["rpm", "--restore", *wanted], seconds=600)
-        return _disagreements(wanted)
-
 
 def files_of(packages: Iterable[dnf.package.Package]) -> frozenset[str]:
     """Absolute paths of all files of packages that were downloaded, from their own headers: dnf does not load the
@@ -149,12 +139,6 @@ def changes_of(transaction: dnf.db.group.RPMTransaction) -> tuple[Change, ...]:
 def failed_in(transaction: dnf.db.group.RPMTransaction) -> list[str]:
     """Packages of a transaction that was run which rpm could not change: dnf's library says so nowhere else."""
     return sorted({str(one.pkg) for one in transaction if one.state == libdnf.transaction.TransactionItemState_ERROR})
-
-
-def _disagreements(names: Sequence[str]) -> list[str]:
-    lines = run(["rpm", "-V", "--nodeps", *names], seconds=600).text.splitlines()
-    # The second column says what kind of file it is: configuration and ghosts may differ.
-    return [line for line in lines if line.strip() and line[9:13].strip() not in ("c", "g")]
 
 
 def _text(error: BaseException) -> str:

@@ -17,12 +17,10 @@ from bedplate_patch import boot
 from bedplate_patch.errors import NotStarted, PatchError
 from bedplate_patch.journal import Journal, State
 from bedplate_patch.paths import save_paths
-from bedplate_patch.saved import Layout, check_room
+from bedplate_patch.saved import Layout, check_room, concerned
 from bedplate_patch.transaction import Change
 
 KIND = "transaction"
-# Trees that only triggers of these paths write into, and that take long to copy.
-_ONLY_FOR = {"var/lib/selinux": "/usr/share/selinux/", "var/lib/systemd/catalog": "/usr/lib/systemd/catalog/"}
 
 
 class NoRoom(PatchError):
@@ -76,12 +74,7 @@ class Guard:
             "entries": list(boot.entries(self.layout.root)),
         }
         paths = {*old, *new}
-        copied = tuple(
-            tree
-            for tree in self.layout.copied
-            if tree not in _ONLY_FOR or any(path.startswith(_ONLY_FOR[tree]) for path in paths)
-        )
-        layout = replace(self.layout, linked=(), copied=copied)
+        layout = replace(concerned(self.layout, paths), linked=())
         try:
             check_room(layout, self.journal.store, coming)
             self.journal.begin()

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
-from bedplate_patch import atomic, boot, guard, saved
+from bedplate_patch import boot, guard, saved
 from bedplate_patch.config import Config
 from bedplate_patch.door import Completed
 from bedplate_patch.errors import NotStarted, PatchError
 from bedplate_patch.health import Clock, Finding, Looks, judge
 from bedplate_patch.journal import Journal, State
+from bedplate_patch.memory import Memory
 from bedplate_patch.processes import Process, using_any, using_replaced
 from bedplate_patch.report import Report, keep
 from bedplate_patch.restart import Restarts, decide
 from bedplate_patch.services import Snapshot
 from bedplate_patch.transaction import Change, PackageManager, Plan, Request
+from bedplate_patch.verify import rpm_verify
 from bedplate_patch.windows import next_start, openings, start_allowed
 
 
@@ -52,7 +52,8 @@ class Machine(Looks, Protocol):
 
 @dataclass
 class Patcher:
-    """One machine's patching. ``packages`` makes a package manager when one is needed; ``processes`` looks at /proc."""
+    """One machine's patching. ``packages`` makes a package manager when one is needed; ``processes`` looks at /proc;
+    ``verify`` says what packages, by name, and the disk disagree on."""
 
     journal: Journal
     layout: saved.Layout
@@ -62,7 +63,12 @@ class Patcher:
     clock: Clock = field(default_factory=Clock)
     now: Callable[[], float] = time.time
     processes: Callable[[], list[Process]] = using_replaced
+    verify: Callable[[Sequence[str]], list[str]] = rpm_verify
     kernel: Callable[[], str] = lambda: os.uname().release
+
+    @property
+    def _memory(self) -> Memory:
+        return Memory(self.journal.store)
 
     def plan(self, request: Request) -> Report:
         """The dry run: what would change, restart, reboot.
@@ -119,7 +125,7 @@ class Patcher:
         plan = manager.plan(self._excluding(request))
         if not plan.changes:
             return self._stamped(Report("nothing-to-do", started=started))
-        if not again and self._was_taken_back(plan):
+        if not again and self._memory.was_taken_back(plan.changes):
             raise NotStarted(
                 "exactly these packages were taken back before", remedy="wait for newer ones, or try --again"
             )
@@ -127,6 +133,7 @@ class Patcher:
             self._check_window(plan)
         saved.check_room(self.layout, self.journal.store, plan.download_bytes + plan.installed_bytes)
         new_files = manager.fetch()
+        paths = plan.old_files | new_files
         before = self.machine.snapshot()
         identity = time.strftime("%Y%m%dT%H%M%S", time.gmtime(started)) + "-" + secrets.token_hex(3)
         facts: dict[str, Any] = {
@@ -137,12 +144,13 @@ class Patcher:
             "changes": [asdict(change) for change in plan.changes],
             "entries": list(boot.entries(self.layout.root)),
             "kernels": list(boot.kernels_in(new_files)),
+            "units": _hold_units(paths),
         }
         report = Report("done", id=identity, started=started, changes=plan.changes)
         self.journal.begin()
         try:
             self.journal.write_facts(facts)
-            saved.save(self.journal, self.layout, plan.old_files | new_files)
+            saved.save(self.journal, saved.concerned(self.layout, paths), paths)
             self.journal.move_to(State.APPLYING)
         except (OSError, PatchError) as error:
             self.journal.end()
@@ -158,7 +166,7 @@ class Patcher:
         return self._after(report, facts)
 
     def _after(self, report: Report, facts: dict[str, Any]) -> Report:
-        self.machine.reload_manager()
+        self._reload_units(facts)
         restarts = self._decide(self.processes(), report.changes)
         done, findings = self._restart(restarts.units)
         report = report.but(restarts=restarts, restarted=tuple(done))
@@ -172,6 +180,11 @@ class Patcher:
             return report
         self.journal.end()
         return self._finish(report)
+
+    def _reload_units(self, facts: dict[str, Any]) -> None:
+        # It takes seconds: every generator runs again.
+        if facts.get("units", True):
+            self.machine.reload_manager()
 
     def _restart(self, units: tuple[str, ...]) -> tuple[list[str], list[Finding]]:
         done: list[str] = []
@@ -188,13 +201,9 @@ class Patcher:
         self._put_back()
         changes = _changes(facts)
         entries = boot.put_back(facts["entries"], self.layout.root) if "entries" in facts else []
-        manager = self.packages()
-        try:
-            verify = manager.verify([change.name for change in changes if change.old])
-        finally:
-            manager.close()
+        verify = self.verify([change.name for change in changes if change.old])
         self.journal.move_to(State.SWAPPED)
-        self.machine.reload_manager()
+        self._reload_units(facts)
         restarts = self._decide(self.processes(), changes)
         for unit in restarts.units:
             self.machine.restart(unit)
@@ -206,7 +215,7 @@ class Patcher:
             ):
                 self.machine.start(unit)
         worse = judge(before, self.machine, self.config.health, self.layout.root, self.clock) if facts else []
-        self._remember_bad(changes)
+        self._memory.remember_taken_back(changes)
         outcome = "needs-a-person" if verify or worse else "rolled-back"
         report = report.but(
             outcome=outcome,
@@ -285,14 +294,10 @@ class Patcher:
             saved.remove_leftovers(journal, self.layout)
         entries = boot.put_back(facts["entries"], self.layout.root) if "entries" in facts else []
         changes = _changes(facts)
-        manager = self.packages()
-        try:
-            verify = manager.verify([change.name for change in changes if change.old])
-        finally:
-            manager.close()
+        verify = self.verify([change.name for change in changes if change.old])
         if journal.boots > 0:
             # It had its boots. Where power was lost before, the packages are not to blame.
-            self._remember_bad(changes)
+            self._memory.remember_taken_back(changes)
         journal.end()
         outcome = "needs-a-person" if verify else "rolled-back"
         return self._finish(
@@ -322,19 +327,12 @@ class Patcher:
             spans = [span for span in openings(self.config.windows, self.config.zone, now) if span[0] <= now < span[1]]
             if not spans:
                 return self._stamped(Report("nothing-to-do", message="No window is open."))
-            if spans[0][0] <= self._last_automatic() <= now:
+            if spans[0][0] <= self._memory.last_automatic <= now:
                 return self._stamped(Report("nothing-to-do", message="Done in this window already."))
         if self.journal.under_way and self.journal.state is State.APPLIED:
             return self._stamped(Report("nothing-to-do", message="The last patch waits for a reboot."))
-        self.journal.store.mkdir(mode=0o700, parents=True, exist_ok=True)
-        atomic.write(self.journal.store / "last-automatic", f"{now:.0f}\n".encode())
+        self._memory.remember_automatic(now)
         return self.apply(Request(scope=mode))
-
-    def _last_automatic(self) -> float:
-        try:
-            return float((self.journal.store / "last-automatic").read_text())
-        except (OSError, ValueError):
-            return 0.0
 
     def _check_window(self, plan: Plan) -> None:
         windows, zone = self.config.windows, self.config.zone
@@ -354,26 +352,6 @@ class Patcher:
     def _excluding(self, request: Request) -> Request:
         return Request(request.scope, (*self.config.exclude, *request.exclude), request.only)
 
-    def _bad_path(self) -> Path:
-        return self.journal.store / "taken-back.json"
-
-    def _was_taken_back(self, plan: Plan) -> bool:
-        try:
-            bad = json.loads(self._bad_path().read_text())
-        except (OSError, ValueError):
-            return False
-        return sorted(f"{one.name}.{one.arch} {one.new}" for one in plan.changes) in bad
-
-    def _remember_bad(self, changes: tuple[Change, ...]) -> None:
-        if not changes:
-            return
-        try:
-            bad = json.loads(self._bad_path().read_text())
-        except (OSError, ValueError):
-            bad = []
-        entry = sorted(f"{one.name}.{one.arch} {one.new}" for one in changes)
-        atomic.write(self._bad_path(), json.dumps([*(one for one in bad if one != entry), entry][-50:]).encode())
-
     def _finish(self, report: Report) -> Report:
         report = self._stamped(report)
         keep(report, self.journal.store)
@@ -382,6 +360,11 @@ class Patcher:
     def _stamped(self, report: Report) -> Report:
         now = self.now()
         return report.but(started=report.started or now, ended=now)
+
+
+def _hold_units(paths: Iterable[str]) -> bool:
+    """Whether systemd reads any of these: units, what is beside them, generators, and scripts it makes units of."""
+    return any("/systemd/" in path or path.startswith("/etc/init.d/") for path in paths)
 
 
 def _before(facts: dict[str, Any]) -> Snapshot:

@@ -14,9 +14,9 @@ import re
 import shutil
 import sqlite3
 import stat
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bedplate_patch.errors import NotStarted
@@ -35,6 +35,10 @@ COPIED = (
 KEPT = ("usr/local",)
 # What a package may own and an upgrade must not take back: data and what lives in memory only.
 NOT_SAVED = ("proc", "sys", "dev", "run", "tmp", "var/tmp", "var/run", "var/lock", "var/cache", "home", "root", "efi")
+# Held by whoever saves: put back, it would be nobody's.
+_LOCKS = ("var/lib/dnf/rpmdb_lock.pid",)
+# Trees that only triggers of these paths write into, and that take long to copy.
+_ONLY_FOR = {"var/lib/selinux": "/usr/share/selinux/", "var/lib/systemd/catalog": "/usr/lib/systemd/catalog/"}
 _SQLITE_BESIDE = ("-wal", "-shm", "-journal")
 _RPM_BESIDE = re.compile(r";[0-9a-f]{8}")
 _SPARE_BYTES = 64 << 20
@@ -63,6 +67,16 @@ class Layout:
 
 
 ROOT_LAYOUT = Layout(Path("/"))
+
+
+def concerned(layout: Layout, paths: Collection[str]) -> Layout:
+    """``layout`` without the trees to copy that a transaction of these ``paths`` (absolute) cannot change."""
+    copied = (
+        tree
+        for tree in layout.copied
+        if tree not in _ONLY_FOR or any(path.startswith(_ONLY_FOR[tree]) for path in paths)
+    )
+    return replace(layout, copied=tuple(copied))
 
 
 def copied_bytes(layout: Layout) -> int:
@@ -158,6 +172,8 @@ class Saver:
 
     def _copied(self, path: str, source: Path, status: os.stat_result, device: int) -> None:
         target = self.target / path
+        if path in _LOCKS:
+            return
         if stat.S_ISDIR(status.st_mode):
             if path in self.layout.kept:
                 return

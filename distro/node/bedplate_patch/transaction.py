@@ -78,6 +78,3 @@ class PackageManager(Protocol):
 
     def close(self) -> None:
         """Let go of the package database."""
-
-    def verify(self, names: Sequence[str]) -> list[str]:
-        """What the package database and the disk disagree on, for these packages, as lines; configuration apart."""

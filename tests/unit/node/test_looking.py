@@ -16,6 +16,7 @@ from bedplate_patch.processes import Process, unit_of, using_any, using_replaced
 from bedplate_patch.restart import decide, in_order
 from bedplate_patch.services import listening
 from bedplate_patch.transaction import Change
+from bedplate_patch.verify import disagreements
 
 LIMITS = Health(settle_seconds=3, watch_seconds=2)
 NGINX = "0::/system.slice/nginx.service\n"
@@ -183,3 +184,9 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
 
 def test_daily_is_every_day() -> None:
     assert len(parse_config({"window": {"open": ["daily 01:30 90min"]}}).windows) == 7
+
+
+def test_what_rpm_disagrees_with_is_a_fault_unless_it_is_configuration_or_a_ghost() -> None:
+    faults = ["S.5....T.    /usr/bin/web", "missing     /usr/lib/web", ".M.......  d /usr/doc", "missing     /c /x"]
+    expected = ["S.5....T.  c /etc/web.conf", "missing   c /etc/web.more", ".......T.  g /run/web", "missing   g /x"]
+    assert disagreements("\n".join([*faults, "", *expected])) == faults

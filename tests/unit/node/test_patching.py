@@ -35,6 +35,14 @@ def test_a_good_patch_is_kept_and_what_uses_replaced_files_is_restarted(site: Si
     assert (site.root / "usr/local/bin/mine").read_text() == "the administrator's\n"
 
 
+def test_units_are_read_anew_when_the_packages_hold_some(site: Site) -> None:
+    site.patcher().apply(ALL)
+    assert site.machine.reloads == 0
+    site.packages.coming |= {"/usr/lib/systemd/system/web.service"}
+    site.patcher().apply(ALL)
+    assert site.machine.reloads == 1
+
+
 def test_a_service_that_fails_brings_the_old_system_back_exactly(site: Site) -> None:
     before = contents(site.root)
     site.machine.breaks = True
@@ -43,6 +51,14 @@ def test_a_service_that_fails_brings_the_old_system_back_exactly(site: Site) -> 
     assert {finding.check for finding in report.findings} == {"unit-failed", "socket-gone"}
     assert contents(site.root) == before
     assert not (site.store / "current").exists()
+
+
+def test_a_lock_that_was_held_while_saving_is_not_put_back(site: Site) -> None:
+    lock = site.root / "var/lib/dnf/rpmdb_lock.pid"
+    lock.write_text("4242")
+    site.machine.breaks = True
+    assert site.patcher().apply(ALL).outcome == "rolled-back"
+    assert not lock.exists()
 
 
 def test_a_restart_that_fails_brings_the_old_system_back(site: Site) -> None:
@@ -77,7 +93,7 @@ def test_what_others_wrote_to_etc_after_the_transaction_is_not_taken_back(site: 
 
 def test_what_rpm_disagrees_with_after_coming_back_needs_a_person(site: Site) -> None:
     site.machine.breaks = True
-    site.packages.disagreements = ["S.5......    /usr/bin/web"]
+    site.disagreements = ["S.5......    /usr/bin/web"]
     report = site.patcher().apply(ALL)
     assert (report.outcome, int(report.code)) == ("needs-a-person", 5)
 
