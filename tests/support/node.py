@@ -203,14 +203,17 @@ class Said:
 
 
 class Node:
-    """One machine over many boots: its disk, firmware variables and TPM are kept."""
+    """One machine over many boots: its disk, firmware variables and TPM are kept. ``announcing`` are credentials by
+    which it says itself how far it is."""
+
+    announcing: Mapping[str, bytes] = ANNOUNCING
 
     def __init__(self, options: MachineOptions, toolbox: Toolbox, directory: Path) -> None:
         self.toolbox = toolbox
         self.directory = directory
         self.state = MachineState(directory / "state")
         directory.mkdir(parents=True, exist_ok=True)
-        announcing = replace(options, credentials={**options.credentials, **ANNOUNCING})
+        announcing = replace(options, credentials={**options.credentials, **self.announcing})
         self.options, self.access = with_ssh(announcing, directory)
         self.console = bytearray()
         self.machine: Machine | None = None
@@ -237,24 +240,28 @@ class Node:
         self._stack.close()
         self.machine = None
 
+    def session(self) -> list[str]:
+        """The command line that leads to root's shell: one login for all commands of a boot, for a login costs ten
+        times what a command does."""
+        ssh, *arguments = self.access.command()
+        options = {
+            "ConnectTimeout": "10",
+            "ServerAliveInterval": "10",
+            "ServerAliveCountMax": "12",
+            "ControlMaster": "auto",
+            "ControlPersist": "1200",
+            "ControlPath": f"{self._sockets.name}/login",
+        }
+        return [ssh, *(word for key, value in options.items() for word in ("-o", f"{key}={value}")), *arguments]
+
     def run(self, command: str, ok: tuple[int, ...] = (0,)) -> str:
         """Run a command as root; its output.
 
         Raises:
             ToolError: it failed, or nobody answered.
         """
-        ssh, *arguments = self.access.command()
-        limits = ("-o", "ConnectTimeout=10", "-o", "ServerAliveInterval=10", "-o", "ServerAliveCountMax=12")
-        # One login for all commands of a boot: a login costs ten times what a command does.
-        shared = (
-            "-o",
-            "ControlMaster=auto",
-            "-o",
-            "ControlPersist=1200",
-            "-o",
-            f"ControlPath={self._sockets.name}/login",
-        )
-        return self.toolbox.run(ssh, *limits, *shared, *arguments, command, ok=ok).text
+        ssh, *arguments = self.session()
+        return self.toolbox.run(ssh, *arguments, command, ok=ok).text
 
     def try_run(self, command: str) -> str | None:
         """The same; None when it failed."""

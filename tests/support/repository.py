@@ -13,18 +13,21 @@ from bedplate.flows.lock import make_track_lock
 from bedplate.flows.own import build_own
 from bedplate.flows.repository import updateinfo
 from bedplate.flows.workspace import Workspace
+from bedplate.model.lock import Lock
 from bedplate.model.package import Nevra
 from bedplate.packages.repository import RepositoryPackage, write_repository
 from bedplate.packages.rpm.sign import sign_rpms
 
 
-def make_repository(workspace: Workspace, track: str, more: Sequence[str], root: Path) -> Path:
+def make_repository(
+    workspace: Workspace, track: str, more: Sequence[str], root: Path, before: Lock | None = None
+) -> Path:
     """Packages of ``track`` and those called ``more``, with all they need, signed by the workspace's key, as
-    ``root/STREAM/x86_64``; gives ``root``."""
+    ``root/STREAM/x86_64``; gives ``root``. Those in the lock ``before`` are of its versions."""
     definition = read_definition(workspace)
     known = definition.track(track)
     wanted = known.model_copy(update={"packages": [*known.packages, *more], "exclude": known.exclude})
-    lock, _ = make_track_lock(workspace, definition, wanted)
+    lock, _ = make_track_lock(workspace, definition, wanted, before, more)
     imported = import_locked(workspace, definition, lock)
     ready: list[tuple[Nevra, Path]] = [(one.nevra, one.path) for one in imported]
     ready += [(one.nevra, one.path) for one in build_own(workspace, definition, lock)]

@@ -8,9 +8,7 @@ from pathlib import Path
 
 from bedplate.model.evr import Evr
 from bedplate.model.package import FileEntry, FileKind
-from bedplate.packages.repository import RepositoryPackage, Signer, write_repository
 from bedplate.packages.rpm.reader import RpmPackage
-from bedplate.packages.rpm.sign import sign_rpm
 from bedplate.packages.rpm.spec import PackageSpec
 from bedplate.packages.rpm.tags import Tag
 from bedplate.packages.rpm.writer import write_rpm
@@ -30,7 +28,8 @@ def revised(source: Path, suffix: str, out: Path, files: Mapping[str, bytes] | N
     changed = dict(files or {})
     contents = {entry.path: data for entry, data in package.read(lambda _: True)} | changed
     entries = [
-        replace(entry, size=len(contents[entry.path])) if entry.path in changed else entry for entry in package.files
+        replace(entry, size=len(contents[entry.path]), sha256="") if entry.path in changed else entry
+        for entry in package.files
     ]
     known = {entry.path for entry in entries}
     entries += [
@@ -61,16 +60,3 @@ def revised(source: Path, suffix: str, out: Path, files: Mapping[str, bytes] | N
     path = out / f"{nevra}.rpm"
     write_rpm(spec, lambda entry: [contents[entry.path]], path)
     return path
-
-
-def publish(folder: Path, packages: list[Path], signer: Signer, revision: int) -> None:
-    """Add ``packages`` to the repository in ``folder``, signed, as its state ``revision``."""
-    for path in packages:
-        sign_rpm(path, folder / "Packages" / path.name, signer)
-    write_repository(
-        folder,
-        [RepositoryPackage(path, f"Packages/{path.name}") for path in sorted((folder / "Packages").glob("*.rpm"))],
-        revision=revision,
-        cache=folder.parent.parent / "descriptions",
-        signer=signer,
-    )
