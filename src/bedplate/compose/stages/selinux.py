@@ -93,7 +93,7 @@ def _configure(staged: Staged, policy: str) -> None:
         "expand-check = 0\n"
         f"policy-version = {POLICY_VERSION}\n"
         "usepasswd = False\n"
-        # Packing the modules takes a fifth of the time, and unpacking them as much again of every semodule on the machine.
+        # Packing the modules takes a fifth of the time; each semodule on the machine would unpack them again.
         "bzip-blocksize = 0\n"
         f"[sefcontext_compile]\npath = {tree.wrappers / 'sefcontext_compile'}\nargs = -r $@\n[end]\n"
         f"[setfiles]\npath = {tree.wrappers / 'setfiles'}\nargs = -q -c $@ $<\n[end]\n"
