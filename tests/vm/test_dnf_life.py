@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+from tests.support.hundred import asked_for, install_one_by_one
 from tests.support.life_demo import LifeRepository, demo_files, other_files
 from tests.support.packages import TestKey
 from tests.support.repository import make_repository
@@ -20,6 +21,8 @@ from bedplate.toolchain.run import Completed, Toolbox
 pytestmark = pytest.mark.vm
 
 NOW = 1_800_000_000
+# Of the hundred packages asked for most; bench/hundred_packages goes through all of them.
+SLICE = ["php-fpm", "git", "rsyslog"]
 FOREIGN = {"/usr/bin/life-foreign": b"#!/bin/sh\n"}
 
 
@@ -43,7 +46,7 @@ class Life:
 @pytest.fixture(scope="module")
 def life(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     place = tmp_path_factory.mktemp("life")
-    root = make_repository(workspace, "server", ["mariadb-server", "valkey-server"], place / "repository")
+    root = make_repository(workspace, "server", [*SLICE, "mariadb-server", "valkey-server"], place / "repository")
     definition = read_definition(workspace)
     folder = root / definition.distro.stream / "x86_64"
     (place / "scratch").mkdir()
@@ -142,6 +145,11 @@ def test_a_package_signed_by_somebody_else_is_refused(life: Life) -> None:
     assert done.code != 0
     assert "GPG" in done.text
     assert life.ask("rpm -q life-foreign").code != 0
+
+
+def test_packages_people_ask_for_are_installed_one_by_one_without_a_complaint(life: Life) -> None:
+    results = install_one_by_one(life.server, asked_for(SLICE))
+    assert [(one["name"], one["problems"]) for one in results] == [(name, []) for name in [*SLICE, "(removal)"]]
 
 
 def test_metadata_signed_by_somebody_else_is_refused(life: Life) -> None:
