@@ -31,11 +31,12 @@ def candidate(package: UpstreamPackage, facts: PackageFacts | None) -> Candidate
     """What the solver may choose: the relations of the index as they are, and what the facts add."""
     fields = package.fields
     added = tuple(facts.provides) if facts is not None else ()
+    needed = tuple(facts.requires) if facts is not None else ()
     return Candidate(
         nevra=Nevra(package.name, Evr.parse(package.version), package.arch),
         source=SourceRef(package.source_name, Evr.parse(package.source_version)),
         location=package.location,
-        requires=tuple(text for text in fields.get("requires", ()) if not text.startswith("rpmlib(")),
+        requires=(*(text for text in fields.get("requires", ()) if not text.startswith("rpmlib(")), *needed),
         provides=tuple(dict.fromkeys((*fields.get("provides", ()), *added))),
         conflicts=fields.get("conflicts", ()),
         obsoletes=fields.get("obsoletes", ()),
@@ -106,8 +107,9 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
         vendor=header.text(Tag.VENDOR),
         packager=header.text(Tag.PACKAGER),
         build_time=header.number(Tag.BUILD_TIME, 0) or 0,
-        requires=tuple(
-            text for text in package.requires if not text.startswith(_DERIVED_REQUIRES) and text not in dropped
+        requires=(
+            *(text for text in package.requires if not text.startswith(_DERIVED_REQUIRES) and text not in dropped),
+            *(recipe.facts.requires if recipe.facts is not None else ()),
         ),
         provides=(
             *_provides(package, derived),

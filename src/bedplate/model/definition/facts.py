@@ -70,6 +70,10 @@ class PackageFacts(Definition):
 
     name: str
     provides: list[str] = Field(default=[], description="RPM provides to add")
+    requires: list[str] = Field(
+        default=[],
+        description="RPM requirements to add: what it needs itself and another package stopped bringing along",
+    )
     drop_requires: list[str] = Field(
         default=[], description="Names of requirements to leave out, with the reason beside them"
     )

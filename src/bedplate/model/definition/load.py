@@ -79,8 +79,9 @@ class DefinitionSet:
             keys = ("name", "provides", "drop_requires", "drop_conflicts")
             facts = [
                 {key: fact.get(key, self.facts[fact["name"]].model_dump()[key]) for key in keys}
+                | {key: fact[key] for key in ("requires",) if key in fact}
                 for fact in facts
-                if any(fact.get(key) for key in keys[1:])
+                if any(fact.get(key) for key in (*keys[1:], "requires"))
             ]
         rules = [
             rule.model_dump(mode="json")

@@ -132,7 +132,12 @@ def candidate(package: UpstreamPackage, facts: PackageFacts | None) -> Candidate
             nevra=nevra,
             source=SourceRef(package.source_name, map_version(package.source_version)),
             location=package.location,
-            requires=_map_fields(package.fields, "Pre-Depends", "Depends"),
+            requires=_unique(
+                (
+                    *_map_fields(package.fields, "Pre-Depends", "Depends"),
+                    *(facts.requires if facts is not None else ()),
+                )
+            ),
             provides=_unique(
                 (own, *_map_fields(package.fields, "Provides"), *(facts.provides if facts is not None else ()))
             ),

@@ -107,11 +107,12 @@ def test_a_candidate_has_everything_in_rpm_terms() -> None:
         "Suggests": "y",
     }
     found = candidate(
-        Deb(version="1:1.2-2+b1", control=control).upstream(), PackageFacts(name="demo", provides=["/bin/sh"])
+        Deb(version="1:1.2-2+b1", control=control).upstream(),
+        PackageFacts(name="demo", provides=["/bin/sh"], requires=["plug-in"]),
     )
     assert str(found.nevra) == "demo-1:1.2-2+b1.x86_64"
     assert str(found.source) == "demo-source-1:1.2-2"
-    assert found.requires == ("a >= 1-0", "b")
+    assert found.requires == ("a >= 1-0", "b", "plug-in")
     assert found.provides == ("demo = 1:1.2-2+b1", "mail-agent", "api = 7-0", "/bin/sh")
     assert found.conflicts == ("mail-agent", "old < 2-0")
     assert (found.recommends, found.suggests) == (("x",), ("y",))
