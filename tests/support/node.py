@@ -42,8 +42,14 @@ ANNOUNCING = {
 _SAID = re.compile(rb"^(restarts|good|waits) (\S+) (\d+\.\d+)\r?$", re.MULTILINE)
 
 
-def variant(workspace: Workspace, place: Path, version: str, files: Mapping[str, bytes] | None = None) -> BuildResult:
-    """The container host as ``version``, with further owned files (path in the image -> content)."""
+def variant(
+    workspace: Workspace,
+    place: Path,
+    version: str,
+    files: Mapping[str, bytes] | None = None,
+    track: str = "container",
+) -> BuildResult:
+    """A track's image as ``version``, with further owned files (path in the image -> content)."""
     distro = place / f"distro-{version}"
     copy_definition(workspace.distro, distro)
     for path, data in (files or {}).items():
@@ -51,7 +57,7 @@ def variant(workspace: Workspace, place: Path, version: str, files: Mapping[str,
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     changed = replace(workspace, distro=distro, output=place / f"out-{version}")
-    return build_track(changed, "container", Relock.WHEN_NEEDED, version=version).build
+    return build_track(changed, track, Relock.WHEN_NEEDED, version=version).build
 
 
 def artefacts(build: BuildResult) -> dict[str, Path]:
@@ -208,13 +214,19 @@ class Node:
 
     announcing: Mapping[str, bytes] = ANNOUNCING
 
-    def __init__(self, options: MachineOptions, toolbox: Toolbox, directory: Path) -> None:
+    def __init__(
+        self,
+        options: MachineOptions,
+        toolbox: Toolbox,
+        directory: Path,
+        announcing: Mapping[str, bytes] | None = None,
+    ) -> None:
         self.toolbox = toolbox
         self.directory = directory
         self.state = MachineState(directory / "state")
         directory.mkdir(parents=True, exist_ok=True)
-        announcing = replace(options, credentials={**options.credentials, **self.announcing})
-        self.options, self.access = with_ssh(announcing, directory)
+        voice = self.announcing if announcing is None else announcing
+        self.options, self.access = with_ssh(replace(options, credentials={**options.credentials, **voice}), directory)
         self.console = bytearray()
         self.machine: Machine | None = None
         self._stack = ExitStack()

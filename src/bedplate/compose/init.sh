@@ -21,6 +21,9 @@ $bb mount -t proc -o nosuid,nodev,noexec proc /proc || fail "cannot mount /proc"
 $bb mount -t sysfs -o nosuid,nodev,noexec sys /sys || fail "cannot mount /sys"
 $bb mount -t tmpfs -o mode=0755,nosuid,nodev,size=20% run /run || fail "cannot mount /run"
 
+# What comes between root and systemd, where a machine keeps files of its own beside its root (state.sh).
+keep_state() { :; }
+
 # How this version's root is named and opened: name_root and open_root.
 . /root.sh
 name_root
@@ -70,6 +73,7 @@ scan
 set +f
 
 open_root
+keep_state
 
 for folder in dev proc sys run; do
 	$bb mount --move "/$folder" "/root/$folder" || fail "cannot hand over /$folder"

@@ -30,6 +30,8 @@ _FINDFS = "/usr/sbin/findfs"
 # How a root is opened -> the programs that takes.
 OPENERS: Mapping[str, tuple[str, ...]] = {
     "verity": ("/usr/sbin/dmsetup", _FINDFS),
+    # What makes and opens /var are the verified root's own programs.
+    "verity-state": ("/usr/sbin/dmsetup", _FINDFS),
     "plain": (_FINDFS,),
     "encryptable": (
         _FINDFS,
@@ -44,6 +46,7 @@ OPENERS: Mapping[str, tuple[str, ...]] = {
 # A writable root can be patched, and the patch can be taken back from here.
 _SCRIPTS: Mapping[str, tuple[str, ...]] = {
     "verity": ("root_verity.sh",),
+    "verity-state": ("root_verity.sh", "state.sh"),
     "plain": ("root_plain.sh", "root_patch.sh"),
     "encryptable": ("root_plain.sh", "root_patch.sh", "root_crypt.sh"),
 }

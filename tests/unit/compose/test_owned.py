@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from bedplate.compose.owned import load_set, load_sets
-from bedplate.model.definition.facts import Ids
-from bedplate.model.definition.track import Track
+from bedplate.model.definition.load import load_definition
 from bedplate.model.errors import BadInput
 from bedplate.model.package import FileKind
 
@@ -76,15 +75,14 @@ def test_a_keyring_comes_from_the_keys_in_use(tmp_path: Path) -> None:
 
 
 def test_the_sets_of_the_distribution_load(tmp_path: Path) -> None:
-    import tomllib
-
     keys = tmp_path
     for role in ("update", "packages", "reuse.c"):
         (keys / role).write_bytes(b"public")
     distro = Path(__file__).parents[3] / "distro"
-    ids = Ids.model_validate(tomllib.loads((distro / "ids.toml").read_text()))
-    for path in sorted((distro / "tracks").glob("*.toml")):
-        track = Track.model_validate(tomllib.loads(path.read_text()))
+    found = [p for p in distro.rglob("*.toml") if p.relative_to(distro).parts[0] not in ("locks", "files")]
+    definition = load_definition({str(path.relative_to(distro)): path.read_text() for path in found})
+    ids = definition.ids
+    for track in definition.tracks.values():
         for owned in load_sets(distro / "files", track.files, keys.__truediv__, keys.__truediv__):
             for entry in owned.files:
                 assert entry.user in ids.users, entry

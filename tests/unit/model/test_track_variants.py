@@ -65,3 +65,29 @@ def test_only_an_ext4_root_can_be_encrypted(files: dict[str, str]) -> None:
     with pytest.raises(BadInput, match="mistake") as caught:
         load_definition({**files, "tracks/container.toml": text})
     assert any("only an ext4 root can be encrypted" in line for line in caught.value.details)
+
+
+def test_a_variant_leaves_out_what_it_does_not_take_over(files: dict[str, str]) -> None:
+    more = '[without]\npackages = ["dnf"]\n"kernel.profiles" = ["preempt"]\n"limits.setid" = ["/usr/bin/sudo"]\n'
+    definition = load_definition({**files, "tracks/variant.toml": VARIANT.replace(', "dnf"', "") + more})
+    server, variant = definition.track("server"), definition.track("variant")
+    assert set(server.packages) - set(variant.packages) == {"dnf"}
+    assert (len(server.kernel.profiles), variant.kernel.profiles) == (1, [])
+    assert "/usr/bin/sudo" in server.limits.setid and "/usr/bin/sudo" not in variant.limits.setid
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    ['packages = ["no-such-package"]', 'limits = ["root_mib"]', '"limits.root_mib" = ["1"]', '"no.such" = ["1"]'],
+)
+def test_what_is_not_there_cannot_be_left_out(files: dict[str, str], left_out: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        load_definition({**files, "tracks/variant.toml": f"{VARIANT}[without]\n{left_out}\n"})
+    assert any(line.startswith("tracks/variant.toml: without.") for line in caught.value.details)
+
+
+def test_only_a_root_that_never_changes_has_state_beside_it(files: dict[str, str]) -> None:
+    text = files["tracks/server.toml"].replace("[root]", '[root]\nstate = "kept"')
+    with pytest.raises(BadInput, match="mistake") as caught:
+        load_definition({**files, "tracks/server.toml": text})
+    assert any("`state` of ext4 must be none" in line for line in caught.value.details)

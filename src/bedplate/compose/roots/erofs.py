@@ -24,15 +24,20 @@ from bedplate.model.errors import BadInput
 
 ROOT, VERITY = "root.erofs", "root.verity"
 _MIB = 1 << 20
+# Whether a machine has files of its own beside its root -> the initrd's way to open it.
+OPENERS: Mapping[str, str] = {"none": "verity", "kept": "verity-state"}
 
 
 class ErofsRoot:
     """See :class:`bedplate.compose.roots.base.RootWriter`."""
 
-    opener = "verity"
-
     def __init__(self, job: RootJob) -> None:
         self._job = job
+
+    @property
+    def opener(self) -> str:
+        """See the protocol."""
+        return OPENERS[self._job.track.root.state]
 
     @cached_property
     def _objects(self) -> Mapping[str, ErofsObject]:

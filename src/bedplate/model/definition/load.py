@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
@@ -140,9 +141,35 @@ def _extended(tables: Mapping[str, dict[str, Any]], path: str, mistakes: _Mistak
         return own
     for base in tables.values():
         if base.get("id") == own["extends"] and "extends" not in base:
-            return _merged(base, own)
+            return _merged(_without(base, own.get("without"), path, mistakes), own)
     mistakes.lines.append(f"{path}: extends: no track {own['extends']!r} that extends none itself")
     return own
+
+
+def _without(base: Mapping[str, Any], left_out: Any, path: str, mistakes: _Mistakes) -> Mapping[str, Any]:
+    """The table that is extended, less what the variant does not take over. What is not there cannot be left out: it
+    would stay unseen when the base changes."""
+    if not isinstance(left_out, dict):
+        return base  # nothing, or a mistake that validation reports
+    result = deepcopy(dict(base))
+    for key, values in left_out.items():
+        *tables, last = key.split(".")
+        table: Any = result
+        for name in tables:
+            table = table.get(name) if isinstance(table, dict) else None
+        there = table.get(last) if isinstance(table, dict) else None
+        if not isinstance(there, list) or not isinstance(values, list):
+            mistakes.lines.append(f"{path}: without.{key}: the track it extends has no such list")
+            continue
+        names = [_name(one) for one in there]
+        mistakes.lines += [f"{path}: without.{key}: {one!r} is not in that list" for one in values if one not in names]
+        table[last] = [one for one in there if _name(one) not in values]
+    return result
+
+
+def _name(one: Any) -> Any:
+    """How an item of a list is called: a table by its ``id``, anything else by itself."""
+    return one.get("id") if isinstance(one, dict) else one
 
 
 def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,9 @@ class Root(Definition):
     ``compression`` and ``cluster_bytes`` are of erofs, ``free_mib`` (room left in the file system as made) of ext4.
     ``times`` are those of files: one for the whole image, or what the packages say, which their database compares.
     ``encryption`` offered means that a machine can have its ext4 root encrypted on the first boot: the partition has
-    room for the header, the initrd the programs.
+    room for the header, the initrd the programs. ``state`` kept means that a machine has files of its own beside its
+    erofs root: the initrd makes and mounts ``/var``, lays what was changed over ``/etc``, and mounts the places that
+    ``/usr/lib/bedplate/state`` lists.
     """
 
     filesystem: Literal["erofs", "ext4"] = "erofs"
@@ -34,6 +36,7 @@ class Root(Definition):
     free_mib: int = 256
     times: Literal["image", "package"] = "image"
     encryption: Literal["none", "offered"] = "none"
+    state: Literal["none", "kept"] = "none"
 
     @model_validator(mode="after")
     def _verity_fits(self) -> Self:
@@ -41,6 +44,8 @@ class Root(Definition):
             raise ValueError("erofs is verified, ext4 is not: `verity` must be true for erofs and false for ext4")
         if self.encryption == "offered" and self.filesystem != "ext4":
             raise ValueError("only an ext4 root can be encrypted: `encryption` of erofs must be none")
+        if self.state == "kept" and self.filesystem != "erofs":
+            raise ValueError("an ext4 root holds the machine's own files itself: `state` of ext4 must be none")
         return self
 
 
@@ -112,6 +117,11 @@ class Track(Definition):
         default="",
         description="Another track this one is a variant of: lists add to its lists, tables are merged, anything else "
         "takes the place of its own. A variant is built when it is named",
+    )
+    without: dict[str, list[str]] = Field(
+        default={},
+        description="Of a variant: key (of a table in a table: `limits.setid`) -> what it does not take over from that "
+        "list; tables are called by their id",
     )
     packages: list[str] = Field(description="What is asked for; the lock holds what follows from it")
     boot_packages: list[str] = Field(
