@@ -146,6 +146,7 @@ class Patched:
         begin, end = machine.processor_seconds, time.monotonic() + BOOT_SECONDS
         while machine.processor_seconds - begin < work and time.monotonic() < end:
             machine.wait(0.02)
+        assert machine.processor_seconds - begin >= work, f"it did not work for {work} s more: nothing was interrupted"
         self.server.kill()
 
     def faults(self) -> list[str]:

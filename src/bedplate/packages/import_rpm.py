@@ -109,7 +109,7 @@ def draft(recipe: Recipe, path: Path, store: PayloadStore) -> Draft:
         build_time=header.number(Tag.BUILD_TIME, 0) or 0,
         requires=(
             *(text for text in package.requires if not text.startswith(_DERIVED_REQUIRES) and text not in dropped),
-            *(recipe.facts.requires if recipe.facts is not None else ()),
+            *(text for text in (recipe.facts.requires if recipe.facts is not None else ()) if text not in dropped),
         ),
         provides=(
             *_provides(package, derived),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bedplate.model.definition.facts import PackageFacts
 from bedplate.model.package import FileFlag, Location
 from bedplate.packages.formats import FORMATS
 from bedplate.packages.importer import ImportedPackage, import_packages
@@ -26,7 +27,8 @@ def imported(
     files = sorted((build_packages(toolbox, folder) / "Packages").glob("*.rpm"))
     describe = FORMATS["rpm"].describe
     wanted = [(describe(path, _location(path), "stable"), path) for path in files]
-    done = import_packages(wanted, import_rules(), folder / "cache", jobs=1, executor_factory=Inline)
+    rules = import_rules(PackageFacts(name="server", requires=["plug-in"]))
+    done = import_packages(wanted, rules, folder / "cache", jobs=1, executor_factory=Inline)
     return {
         f"{one.nevra.name}.{one.nevra.arch}": (one, RpmPackage.open(path))
         for one, (_, path) in zip(done, wanted, strict=True)
@@ -62,6 +64,12 @@ def test_rich_dependencies_users_capabilities_ghosts_and_hard_links_survive(
     assert files["/usr/bin/server-ping"].capabilities == "cap_net_raw=p"
     assert files["/var/log/server.log"].flags & FileFlag.GHOST
     assert files["/usr/bin/server-alias"].hardlink == files["/usr/bin/serverd"].hardlink != ""
+
+
+def test_requirements_of_the_facts_are_added(imported: dict[str, tuple[ImportedPackage, RpmPackage]]) -> None:
+    done, theirs = imported["server.x86_64"]
+    assert "plug-in" not in theirs.requires
+    assert RpmPackage.open(done.path).requires.count("plug-in") == 1
 
 
 def test_scriptlets_and_triggers_go_to_the_ledger(imported: dict[str, tuple[ImportedPackage, RpmPackage]]) -> None:

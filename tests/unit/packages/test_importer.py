@@ -46,6 +46,7 @@ def test_facts_of_a_package_are_applied(tmp_path: Path) -> None:
     facts = PackageFacts(
         name="demo",
         provides=["/bin/sh"],
+        requires=["plug-in"],
         drop=["/usr/share/doc"],
         modes={"/usr/bin/demo": Mode(mode="2755", group="shadow"), "/usr/bin/gone": Mode(mode="0700")},
     )
@@ -63,6 +64,7 @@ def test_facts_of_a_package_are_applied(tmp_path: Path) -> None:
     assert not any(path.startswith("/usr/share/doc") or path == "/etc" for path in files)
     assert (files["/usr/bin/demo"].mode, files["/usr/bin/demo2"].group) == (0o2755, "shadow")
     assert "/bin/sh" in package.provides
+    assert "plug-in" in package.requires
     assert "debconf" not in package.requires
     assert package.conflicts == ()
     assert "group(shadow)" in package.requires
