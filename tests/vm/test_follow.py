@@ -6,7 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +14,16 @@ import pytest
 from tests.support.following import add_state, snapshot
 from tests.support.repository import make_repository
 from tests.support.serve_process import Running, served_in
+from tests.support.server import DENIALS, booted_server
 
-from bedplate.emulator.accelerator import choose
-from bedplate.emulator.machine import Machine
-from bedplate.emulator.ssh import wait_until_reachable, with_ssh
-from bedplate.flows.boot import machine_options
-from bedplate.flows.build import build_track
 from bedplate.flows.definition import read_definition
-from bedplate.flows.images import find_image
 from bedplate.flows.keys import key_store
-from bedplate.flows.locks import Relock
 from bedplate.flows.workspace import Workspace
 from bedplate.model.errors import BedplateError
-from bedplate.packages.serving import repository_server
 from bedplate.toolchain.run import Completed, Toolbox
 
 pytestmark = pytest.mark.vm
 
-BOOT_SECONDS = 600.0
 # The image's version is 1.0.
 GOOD, BAD = "1.0.1", "1.0.2"
 CHECK = """#!/bin/sh
@@ -66,25 +58,13 @@ class Fleet:
 @pytest.fixture(scope="module")
 def fleet(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     place = tmp_path_factory.mktemp("follow")
-    outcome = build_track(workspace, "server", Relock.WHEN_NEEDED)
     repository = make_repository(workspace, "server", [], place / "repository")
-    options, access = with_ssh(machine_options(workspace, find_image(workspace, str(outcome.directory))), place)
     (place / "service").mkdir()
-    with repository_server(repository) as port, served_in(place / "service") as service:
-        address = f"http://10.0.2.2:{port}\n".encode()
-        options = replace(options, credentials={**options.credentials, "bedplate.repository": address})
-        with Machine(options, choose(toolbox), toolbox) as machine:
-            assert wait_until_reachable(machine, access, BOOT_SECONDS), machine.console.data[-2000:].decode(
-                "ascii", "replace"
-            )
-
-            def ask(script: str) -> Completed:
-                command = access.command()
-                return toolbox.run(command[0], *command[1:], "bash", "-s", stdin=script.encode(), ok=range(256))
-
-            ask("timeout 500 systemctl is-system-running --wait")
-            seen = ask("cat /etc/machine-id").text.strip()
-            yield Fleet(ask, service, repository, seen)
+    with (
+        served_in(place / "service") as service,
+        booted_server(workspace, toolbox, place, repository) as server,
+    ):
+        yield Fleet(server.ask, service, repository, server.run("cat /etc/machine-id").strip())
 
 
 def _release(workspace: Workspace, fleet: Fleet, version: str, state: str) -> None:
@@ -171,7 +151,4 @@ def test_a_repository_that_serves_another_state_and_a_service_that_lies_are_refu
 
 
 def test_nothing_was_denied(fleet: Fleet) -> None:
-    found = fleet.ask(
-        "{ journalctl -b -k -o cat; cat /var/log/audit/audit.log; } | grep -o 'avc:  *denied.*' | sort -u"
-    ).text
-    assert found.splitlines() == []
+    assert fleet.ask(DENIALS).text.splitlines() == []

@@ -121,5 +121,19 @@ def test_power_lost_in_the_middle_of_a_patch_takes_it_back_and_it_is_not_to_blam
     assert (code, report["outcome"], len(report["changes"])) == (3, "reboot-needed", 3), report
 
 
+def test_a_patch_with_which_the_machine_does_not_boot_is_taken_back(patched: Patched) -> None:
+    assert sum(name.endswith(".t5.x86_64") for name in patched.packages()) == 3
+    boot = patched.server.boot_id
+    patched.server.ask("systemctl reboot")
+    patched.settled(f"(?!{boot})")
+    assert not [name for name in patched.packages() if name.endswith(".t5.x86_64")]
+    report = patched.patch("status")[1]["last"]
+    assert (report["outcome"], report["verify"]) == ("rolled-back", []), report
+    assert patched.words(PAGE) == ["served"]
+    assert patched.faults() == []
+    # It is not tried again by itself.
+    assert patched.patch("apply")[0] == 4
+
+
 def test_nothing_was_denied(patched: Patched) -> None:
     assert patched.denials() == []
