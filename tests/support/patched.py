@@ -34,8 +34,8 @@ exclude = ["vim*"]
 settle_seconds = 300
 watch_seconds = 2
 """
-_STATE = "/var/lib/bedplate-patch/current/state"
-CHANGING = f"until grep -qs '^applying' {_STATE}; do sleep 0.1; done"
+STATE = "/var/lib/bedplate-patch/current/state"
+CHANGING = f"until grep -qs '^applying' {STATE}; do sleep 0.1; done"
 
 
 @dataclass
