@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.support.hundred import asked_for, install_one_by_one
-from tests.support.server import booted_server
+from tests.support.hundred import DRIVER, Record, asked_for, install_one_by_one
+from tests.support.server import Server, booted_server
 
 from bedplate.cli.console import LineProgress
 from bedplate.flows import breadth
@@ -26,27 +25,43 @@ TOGETHER = 10
 def main() -> int:
     parser = argparse.ArgumentParser(description="Installs the hundred packages people ask for most, one by one.")
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these of the list")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there, and go on where it ends")
     parser.add_argument("--repository", type=Path, metavar="DIRECTORY", help="this one, instead of importing the set")
     wanted = parser.parse_args()
     packages = asked_for(wanted.names)
+    unknown = sorted(set(wanted.names) - {one["name"] for one in packages})
+    if unknown:
+        parser.error(f"not in tests/support/hundred_packages.toml: {', '.join(unknown)}")
     workspace = Workspace.from_environment(
         os.environ, distro=ROOT / "distro", output=ROOT / "out", progress=LineProgress()
     )
-    results: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="bedplate-hundred-") as scratch:
         place = Path(scratch)
-        repository = wanted.repository or published(workspace)
-        with booted_server(workspace, prepare_tools(workspace), place, repository) as server:
-            for at in range(0, len(packages), TOGETHER):
-                for result in install_one_by_one(server, packages[at : at + TOGETHER]):
-                    results.append(result)
-                    show(result)
-                if wanted.json:
-                    wanted.json.write_text(json.dumps(results, indent=1))
-    bad = [one["name"] for one in results if one["problems"]]
-    print(f"{len(packages)} packages asked for, {len(bad)} with problems{': ' if bad else ''}{', '.join(bad)}")
-    return 1 if bad else 0
+        record = Record(wanted.json or place / "results.json")
+        queue = record.left(packages)
+        repository = (wanted.repository or published(workspace)) if queue else place
+        while queue:  # a machine whose driver ended early is not used on
+            with booted_server(workspace, prepare_tools(workspace), place, repository) as server:
+                queue = through(server, record, queue)
+    left = record.left(packages)
+    for one in left:
+        show(record.results[one["name"]])
+    names = ", ".join(one["name"] for one in left)
+    print(f"{len(packages)} packages asked for, {len(left)} with problems{': ' if left else ''}{names}")
+    return 1 if left else 0
+
+
+def through(server: Server, record: Record, queue: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Go through the queue on one machine; what had no turn because the driver ended early."""
+    while queue:
+        portion, queue = queue[:TOGETHER], queue[TOGETHER:]
+        record.begin(portion)
+        for result in install_one_by_one(server, portion):
+            show(result)
+            no_turn = record.add(portion, result)
+            if result["name"] == DRIVER:
+                return no_turn + queue
+    return []
 
 
 def published(workspace: Workspace) -> Path:
@@ -57,7 +72,10 @@ def published(workspace: Workspace) -> Path:
 
 def show(result: dict[str, Any]) -> None:
     domains = " ".join(result.get("domains", []))
-    print(f"{result['name']:28} {result.get('packages', 0):4} packages {result.get('total_s', 0):7} s  {domains}")
+    print(
+        f"{result['name']:28} {result.get('packages', 0):4} packages {result.get('total_s', 0):7} s  {domains}",
+        flush=True,
+    )
     for problem in result["problems"]:
         print(f"    {problem}", flush=True)
 

@@ -1,13 +1,15 @@
 """Runs in the guest: installs packages one by one as `dnf install` does, starts what they bring, and looks for trouble.
 
 Standard input: JSON, a list of {"name", "units", "check"}. Standard output: one JSON object for each, as soon as it is
-known, and a last one for taking everything away again; an empty list of problems says that all went well. dnf's own
-main program runs in a process forked after its modules were loaded: on an emulated processor loading them takes longer
-than installing. Units are stopped and disabled before the next package comes: two of them may want one port.
+known, and a last one for taking everything away again; an empty list of problems says that all went well. A package
+that fails, or takes too long, does not keep the next ones from their turn. dnf's own main program runs in a process
+forked after its modules were loaded: on an emulated processor loading them takes longer than installing. Units are
+stopped and disabled before the next package comes: two of them may want one port.
 """
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -15,26 +17,34 @@ import time
 from pathlib import Path
 
 import dnf.cli.main
+from audit_log import AuditLog, denials
 
-AUDIT = Path("/var/log/audit/audit.log")
 FAILED = Path("/var/lib/bedplate/failed")
 
 
 def ask(command, seconds=900):
-    done = subprocess.run(
-        ["bash", "-c", command], capture_output=True, text=True, errors="replace", timeout=seconds, check=False
-    )
-    return done.returncode, (done.stdout + done.stderr).strip()
+    """Exit code and output; 124 when it took too long. Through a file: what is left running may keep a pipe open."""
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        done = subprocess.run(
+            ["timeout", "-k", "10", str(seconds), "bash", "-c", command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        output.seek(0)
+        return done.returncode, output.read().strip()
 
 
-def run_dnf(*arguments):
-    """Exit code and output of ``dnf``."""
+def run_dnf(*arguments, seconds=3600):
+    """Exit code and output of ``dnf``; the alarm ends one that hangs."""
     with tempfile.TemporaryFile("w+") as output:
         child = os.fork()
         if child == 0:
             os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
             os.dup2(output.fileno(), 1)
             os.dup2(output.fileno(), 2)
+            signal.alarm(seconds)
             code = 70
             try:
                 code = dnf.cli.main.main(["-y", *arguments])
@@ -53,19 +63,24 @@ def installed():
 
 
 class Denials:
-    """What SELinux denied since it was last asked."""
+    """What SELinux denied since it was last asked; also when the answer would not be complete."""
 
     def __init__(self):
-        self.at = AUDIT.stat().st_size
+        self.log, self.lost = AuditLog(), lost_records()
 
     def new(self):
-        if AUDIT.stat().st_size < self.at:  # rotated
-            self.at = 0
-        with AUDIT.open(errors="replace") as log:
-            log.seek(self.at)
-            lines = log.read().splitlines()
-            self.at = log.tell()
-        return sorted({line.split("avc:", 1)[1].strip() for line in lines if "avc:" in line and "denied" in line})
+        lines, missed = self.log.new()
+        problems = [f"denied: {text}" for text in denials(lines)]
+        lost, self.lost = self.lost, lost_records()
+        if missed or lost != self.lost:
+            problems.append(f"audit records are missing: rotated away {missed}, lost by the kernel {self.lost - lost}")
+        return problems
+
+
+def lost_records():
+    """How many audit records the kernel could not hand to auditd since the boot."""
+    words = ask("auditctl -s")[1].split()
+    return int(words[words.index("lost") + 1])
 
 
 def trouble():
@@ -89,7 +104,7 @@ def start(unit):
     return problems, domains
 
 
-def one(package, denials, before):
+def one(package, denied, before):
     begin = time.time()
     problems, domains = [], []
     code, output = run_dnf("install", package["name"])
@@ -119,7 +134,7 @@ def one(package, denials, before):
         code, words = ask(f"systemctl disable --no-reload {names} && systemctl stop {names}")
         if code != 0:
             problems.append(f"stop: {words}")
-    problems += trouble() + [f"denied: {text}" for text in denials.new()]
+    problems += trouble() + denied.new()
     if problems:
         ask(f"rm -f {FAILED}/*; systemctl reset-failed")
     ask("rm -rf /var/cache/dnf/*/packages")
@@ -133,13 +148,13 @@ def one(package, denials, before):
     }
 
 
-def undo(names, denials):
+def undo(names, denied):
     """Everything that came is taken away in one transaction."""
     begin = time.time()
     code, output = run_dnf("remove", "--noautoremove", *sorted(names))
     problems = [f"dnf: exit {code}: {output[-1500:]}"] if code != 0 else []
     problems += [f"still there: {name}" for name in sorted(names & installed())]
-    problems += trouble() + [f"denied: {text}" for text in denials.new()]
+    problems += trouble() + denied.new()
     links = ask("find /etc/systemd/system /usr/bin /usr/sbin -xtype l ! -lname /dev/null")[1].split()
     problems += [f"link to nothing: {path}" for path in links]
     return {"name": "(removal)", "packages": len(names), "total_s": round(time.time() - begin, 1), "problems": problems}
@@ -147,12 +162,12 @@ def undo(names, denials):
 
 def main():
     packages = json.load(sys.stdin)
-    denials, first = Denials(), installed()
+    denied, first = Denials(), installed()
     known = first
     for package in packages:
-        known, result = one(package, denials, known)
+        known, result = one(package, denied, known)
         print(json.dumps(result), flush=True)
-    print(json.dumps(undo(known - first, denials)), flush=True)
+    print(json.dumps(undo(known - first, denied)), flush=True)
 
 
 main()
