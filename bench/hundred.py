@@ -20,6 +20,7 @@ from bedplate.flows.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 TOGETHER = 10
+MACHINES = 5
 
 
 def main() -> int:
@@ -40,12 +41,14 @@ def main() -> int:
         record = Record(wanted.json or place / "results.json")
         queue = record.left(packages)
         repository = (wanted.repository or published(workspace)) if queue else place
-        while queue:  # a machine whose driver ended early is not used on
+        machines = 0
+        while queue and machines < MACHINES:  # one whose driver ended early is not used on
+            machines += 1
             with booted_server(workspace, prepare_tools(workspace), place, repository) as server:
                 queue = through(server, record, queue)
     left = record.left(packages)
     for one in left:
-        show(record.results[one["name"]])
+        show(record.results.get(one["name"], {"name": one["name"], "problems": ["had no turn"]}))
     names = ", ".join(one["name"] for one in left)
     print(f"{len(packages)} packages asked for, {len(left)} with problems{': ' if left else ''}{names}")
     return 1 if left else 0

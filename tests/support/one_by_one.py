@@ -23,17 +23,22 @@ FAILED = Path("/var/lib/bedplate/failed")
 
 
 def ask(command, seconds=900):
-    """Exit code and output; 124 when it took too long. Through a file: what is left running may keep a pipe open."""
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        done = subprocess.run(
-            ["timeout", "-k", "10", str(seconds), "bash", "-c", command],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            check=False,
-        )
-        output.seek(0)
-        return done.returncode, output.read().strip()
+    """Exit code and output; 124 when it took too long. Through a pipe: not every domain may write to a file of /tmp."""
+    with subprocess.Popen(
+        ["bash", "-c", command],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            words, code = process.communicate(timeout=seconds)[0], process.wait()
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            words, code = f"no end after {seconds} s: {command}", 124
+    return code, words.strip()
 
 
 def run_dnf(*arguments, seconds=3600):
