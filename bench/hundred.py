@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--json", type=Path, metavar="FILE", help="keep the results there, and go on where it ends")
     parser.add_argument("--repository", type=Path, metavar="DIRECTORY", help="this one, instead of importing the set")
     wanted = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the machine ends with it
     packages = asked_for(wanted.names)
     unknown = sorted(set(wanted.names) - {one["name"] for one in packages})
     if unknown:
