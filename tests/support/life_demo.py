@@ -62,11 +62,16 @@ def other_files() -> dict[str, bytes]:
     """Files of the package beside it: their triggers take long, and the versions of the demo come and go without."""
     return {
         "/usr/bin/life-other": b"#!/bin/sh\n",
-        "/usr/share/selinux/packages/life_other.cil": b"(type life_other_t)\n(roletype object_r life_other_t)\n",
+        "/usr/share/selinux/packages/life_other.cil": _module("other"),
+        **{f"/usr/share/selinux/default/life_{name}.cil": _module(name) for name in ("first", "second")},
         "/usr/share/man/man1/life-other.1.gz": gzip.compress(
             b".TH LIFE-OTHER 1\n.SH NAME\nlife-other \\- brings what takes long\n", mtime=0
         ),
     }
+
+
+def _module(name: str) -> bytes:
+    return f"(type life_{name}_t)\n(roletype object_r life_{name}_t)\n".encode()
 
 
 def certificate() -> bytes:

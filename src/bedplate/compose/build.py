@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -26,7 +26,6 @@ from bedplate.compose.modules import select
 from bedplate.compose.plan import PlannedPackage, StageOutput, Times, TreePlan, add_stages, plan_tree
 from bedplate.compose.result import (
     RESULT_FILE,
-    Artefact,
     BuildResult,
     describe,
     read_result,
@@ -157,8 +156,8 @@ class _Build:
             CaBundle(),
             Catalog(),
         ]
-        cache, scratch = StageCache(self.places.cache / "stages"), self.places.cache / "scratch"
-        return run_stages(stages, plan, contents, self.toolbox, self.inputs.tools, cache, scratch, self.jobs)
+        cache, disk = StageCache(self.places.cache / "stages"), self.places.cache / "scratch"
+        return run_stages(stages, plan, contents, self.toolbox, self.inputs.tools, cache, disk, self.jobs)
 
     @cached_property
     def image_name(self) -> ImageName:
@@ -248,16 +247,22 @@ def _assemble(
     findings: Sequence[Finding],
 ) -> BuildResult:
     inputs, clock = build.inputs, build.clock
-    with clock.step("uki"):
-        uki = build.boot.finish(parts, written.options, folder)
-    sizes = check_sizes(
-        inputs.track.limits, written.path.stat().st_size, (folder / UKI).stat().st_size, len(build.in_root)
-    )
-    _stop_on_errors(sizes)
-    with clock.step("disk"):
-        layout = assemble_disk(_disk_spec(build, folder, writer, written), folder / DISK, build.toolbox)
-    with clock.step("digests"):
-        artefacts = _artefacts(folder, written)
+    with ThreadPoolExecutor(2) as pool:
+        # What is finished is hashed while the rest is made.
+        known = {name: pool.submit(describe, folder / name, digest) for name, digest in written.artefacts.items()}
+        with clock.step("uki"):
+            uki = build.boot.finish(parts, written.options, folder)
+        sizes = check_sizes(
+            inputs.track.limits, written.path.stat().st_size, (folder / UKI).stat().st_size, len(build.in_root)
+        )
+        _stop_on_errors(sizes)
+        with clock.step("disk"):
+            layout = assemble_disk(_disk_spec(build, folder, writer, written), folder / DISK, build.toolbox)
+        with clock.step("digests"):
+            others = (INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED, DISK)
+            known |= {name: pool.submit(describe, folder / name) for name in others}
+            _sync(folder, known)
+            artefacts = tuple(known[name].result() for name in (*written.artefacts, *others))
     return BuildResult(
         directory=folder,
         identity=inputs.identity,
@@ -291,15 +296,10 @@ def _disk_spec(build: _Build, folder: Path, writer: RootWriter, written: Written
     )
 
 
-def _artefacts(folder: Path, written: WrittenRoot) -> tuple[Artefact, ...]:
-    """What was made, each file hashed and, at the same time, brought to the disk."""
-    names = (*written.artefacts, INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED, DISK)
+def _sync(folder: Path, names: Iterable[str]) -> None:
+    """Bring artefacts to the disk, two at a time."""
     with ThreadPoolExecutor(2) as pool:
-        synced = [pool.submit(sync_file, folder / name) for name in reversed(names)]
-        artefacts = tuple(describe(folder / name, written.artefacts.get(name, "")) for name in names)
-        for one in synced:
-            one.result()
-    return artefacts
+        list(pool.map(sync_file, (folder / name for name in names)))
 
 
 def _stop_on_errors(findings: Sequence[Finding]) -> None:

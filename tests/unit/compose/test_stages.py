@@ -97,7 +97,7 @@ def test_ca_bundle_is_sorted_and_cached(tmp_path: Path) -> None:
         )
         assert made.contents[BUNDLE] == b"A\nB\n"
     assert source.reads == 1
-    assert not list((tmp_path / "s").iterdir())
+    assert not list((tmp_path / "s").glob("*"))
 
 
 @pytest.mark.tools

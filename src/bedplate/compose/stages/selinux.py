@@ -1,7 +1,10 @@
 """The SELinux policy, linked and compiled: semodule(8) on a store of its own, as a plain user, without SELinux.
 
 The modules are those the policy package ships and those the distribution owns; the store is part of the image, so that
-``semodule`` on the machine goes on from it. Sources: semanage.conf(5), semodule(8).
+``semodule`` on the machine goes on from it. They are written into the store as ``semodule -i`` would, which reads all
+that are there again for each that comes, and compiled by one ``semodule -B``.
+Sources: semanage.conf(5), semodule(8), and the layout of the store, ``PRIORITY/NAME/{cil,lang_ext}`` below
+``active/modules`` (https://github.com/SELinuxProject/selinux/wiki/Policy-Store-Migration).
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ class SelinuxPolicy:
 
     policy: str = "default"
     name: str = "selinux"
-    revision: int = 3
+    revision: int = 4
     inputs: tuple[str, ...] = (_SHIPPED, "/etc/selinux")
 
     @property
@@ -47,28 +50,33 @@ class SelinuxPolicy:
         own = sorted((staged.root / OWN_MODULES.lstrip("/")).glob("*.cil"))
         _configure(staged, self.policy)
         before = set(_files(staged, self.policy))
-        modules: list[str | Path] = ["-X", _PACKAGE_PRIORITY, "-i", *_as_cil(staged, shipped)]
-        if own:
-            modules += ["-X", _OWN_PRIORITY, "-i", *own]
-        staged.toolbox.run("semodule", "-p", staged.root, "-s", self.policy, "-n", *modules)
+        store = staged.root / _STORE.lstrip("/") / self.policy / "active/modules"
+        _translate(staged, shipped, store / _PACKAGE_PRIORITY)
+        for module in own:
+            _put(store / _OWN_PRIORITY, module.stem, module.read_bytes())
+        staged.toolbox.run("semodule", "-p", staged.root, "-s", self.policy, "-n", "-B")
         made = [path for path in _files(staged, self.policy) if path not in before and not path.name.endswith(_LOCKS)]
         return output(self.name, [_entry(staged, path) for path in made])
 
 
-def _as_cil(staged: Staged, modules: list[Path]) -> list[Path]:
-    """The modules in the language policies are compiled from. semodule would do it too, one after the other."""
-    folder = staged.root / ".cil"
-    folder.mkdir()
+def _translate(staged: Staged, modules: list[Path], store: Path) -> None:
+    """Put modules into the store in the language policies are compiled from. semodule would do it too, one after the
+    other."""
 
-    def convert(module: Path) -> Path:
+    def put(module: Path) -> None:
         data = module.read_bytes()
         packed = bz2.decompress(data) if module.suffix == ".bz2" else data
-        target = folder / f"{module.name.partition('.pp')[0]}.cil"
-        target.write_bytes(staged.toolbox.run("pp", stdin=packed).stdout)
-        return target
+        _put(store, module.name.partition(".pp")[0], staged.toolbox.run("pp", stdin=packed).stdout)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        return list(pool.map(convert, modules))
+        list(pool.map(put, modules))
+
+
+def _put(store: Path, name: str, source: bytes) -> None:
+    folder = store / name
+    folder.mkdir(parents=True)
+    (folder / "cil").write_bytes(source)
+    (folder / "lang_ext").write_text("cil")
 
 
 def _files(staged: Staged, policy: str) -> list[Path]:
