@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 from tests.support.node import HOST, Node
 
-from bedplate.emulator.options import DiskForm, MachineOptions
+from bedplate.emulator.options import DiskForm, Drive, MachineOptions
 from bedplate.flows.boot import REPOSITORY_CREDENTIAL, machine_options
 from bedplate.flows.build import build_track
 from bedplate.flows.images import FoundImage, find_image
@@ -72,16 +72,27 @@ def server_image(workspace: Workspace) -> FoundImage:
 
 @contextmanager
 def booted_server(
-    workspace: Workspace, toolbox: Toolbox, place: Path, repository: Path, disk: DiskForm = DiskForm.OVERLAY
+    workspace: Workspace,
+    toolbox: Toolbox,
+    place: Path,
+    repository: Path,
+    disk: DiskForm = DiskForm.OVERLAY,
+    drives: Sequence[Drive] = (),
 ) -> Iterator[Server]:
     """Build the server (or find it built), boot it, wait until it is up.
 
     Args:
         disk: What it writes to; what survives the emulator's end is only known of a copy.
+        drives: Further disks.
     """
     with repository_server(repository) as port:
         address = {REPOSITORY_CREDENTIAL: f"http://{HOST}:{port}\n".encode()}
-        options = replace(machine_options(workspace, server_image(workspace)), disk_form=disk, credentials=address)
+        options = replace(
+            machine_options(workspace, server_image(workspace)),
+            disk_form=disk,
+            credentials=address,
+            drives=tuple(drives),
+        )
         server = Server(options, toolbox, place / "machine", repository)
         server.start()
         try:

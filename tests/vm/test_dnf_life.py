@@ -13,8 +13,11 @@ from tests.support.repository import make_repository
 from tests.support.server import DENIALS, Server, booted_server
 from tests.vm.test_server import EXPLAINED
 
+from bedplate.emulator.options import Drive
 from bedplate.flows.definition import read_definition
+from bedplate.flows.formats import add_formats
 from bedplate.flows.keys import key_store
+from bedplate.flows.tracks import build_tracks
 from bedplate.flows.workspace import Workspace
 from bedplate.toolchain.run import Completed, Toolbox
 
@@ -24,6 +27,20 @@ NOW = 1_800_000_000
 # Of the hundred packages asked for most; bench/hundred_packages goes through all of them.
 SLICE = ["php-fpm", "git", "rsyslog"]
 FOREIGN = {"/usr/bin/life-foreign": b"#!/bin/sh\n"}
+
+
+# The image of this commit, from the disk it was given on, run by people and by a service.
+_PODMAN = r"""
+set -e
+podman pull -q oci-archive:/dev/disk/by-id/virtio-base-image >/dev/null
+image=$(podman images --format '{{.Repository}}:{{.Tag}}' | grep bedplate-server)
+run() { podman run --rm "$@"; }
+run $image bash -c '
+  . /etc/os-release; echo "track $VARIANT_ID"; [ ! -e /usr/lib/modules ] && echo "no modules"
+  rpm -qa | wc -l; tr "\0" "\n" </proc/self/attr/current'
+echo "through a pipe" | run -i --network none $image cat
+systemd-run -q --wait -P podman run --rm $image bash -c 'tr "\0" "\n" </proc/self/attr/current; echo "by a service"'
+"""
 
 
 @dataclass(frozen=True)
@@ -46,7 +63,9 @@ class Life:
 @pytest.fixture(scope="module")
 def life(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Life]:
     place = tmp_path_factory.mktemp("life")
-    root = make_repository(workspace, "server", [*SLICE, "mariadb-server", "valkey-server"], place / "repository")
+    root = make_repository(
+        workspace, "server", [*SLICE, "mariadb-server", "valkey-server", "podman"], place / "repository"
+    )
     definition = read_definition(workspace)
     folder = root / definition.distro.stream / "x86_64"
     (place / "scratch").mkdir()
@@ -55,7 +74,9 @@ def life(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempPa
     repository.add("life-demo", 1, demo_files(1))
     repository.add("life-other", 1, other_files())
     repository.publish(NOW)
-    with booted_server(workspace, toolbox, place, root) as server:
+    base = add_formats(workspace, build_tracks(workspace, ["server"]).builds[0], ["oci"])
+    drives = [Drive(base.build.path("base.oci.tar"), "base-image")]
+    with booted_server(workspace, toolbox, place, root, drives=drives) as server:
         yield Life(server, repository)
 
 
@@ -138,6 +159,20 @@ def test_databases_run_confined_and_answer(life: Life) -> None:
     (domain,) = life.words("ps -o label= -C mariadbd")
     assert domain.split(":")[2] == "mysqld_t"
     assert life.words("ldconfig -p | grep -c libmariadb.so.3") == ["1"]
+
+
+def test_podman_runs_the_base_image_confined(life: Life) -> None:
+    done = life.dnf("install podman")
+    assert done.code == 0, done.text
+    ran = life.ask(_PODMAN)
+    assert ran.code == 0, ran.text + ran.stderr
+    lines = ran.text.splitlines()
+    assert lines[:2] == ["track server", "no modules"]
+    assert int(lines[2]) > 100  # packages, as rpm in the container counts them
+    labels = [line.split(":")[2:] for line in lines if line.startswith("system_u:")]
+    assert {domain for domain, *_ in labels} == {"container_t"}
+    assert len({str(level) for _, *level in labels}) == len(labels) == 2  # each has categories of its own
+    assert [line for line in lines[3:] if not line.startswith("system_u:")] == ["through a pipe", "by a service"]
 
 
 def test_a_package_signed_by_somebody_else_is_refused(life: Life) -> None:

@@ -13,6 +13,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import quote
 
+from granian.rsgi import ProtocolClosed  # type: ignore[attr-defined]  # there for applications to catch
+from starlette.requests import ClientDisconnect
+
 from bedplate.serve.catalog import ServedFile
 from bedplate.serve.polls import PREFIX, PollDesk, Reply
 
@@ -64,6 +67,8 @@ class Application:
             return
         try:
             await through_asgi(self._people, scope, proto)
+        except ClientDisconnect:
+            log.debug("a client went away before the end of its answer")
         except Exception:
             log.exception("a request failed")
 
@@ -212,4 +217,8 @@ class _Sender:
             if self._stream is None:
                 self._stream = self._proto.response_stream(self._status, self._headers)
             if body:
-                await self._stream.send_bytes(body)
+                try:
+                    await self._stream.send_bytes(body)
+                except ProtocolClosed as error:
+                    # What ASGI says of a client that went away (version 2.4 of its HTTP specification).
+                    raise OSError("the client went away") from error

@@ -54,7 +54,7 @@ class Oci:
     file = "base.oci.tar"
     origin = Origin.ROOT
     owned_set = ""
-    revision = 1
+    revision = 2
 
     def write(self, job: FormatJob, target: Path) -> None:
         """See the protocol."""
@@ -71,7 +71,6 @@ class Oci:
                         "Env": [_PATH, "container=oci"],
                         "Cmd": ["/usr/bin/bash"],
                         "WorkingDir": "/",
-                        "StopSignal": "SIGRTMIN+3",
                         "Labels": labels,
                     },
                     "rootfs": {"type": "layers", "diff_ids": [f"sha256:{plain}"]},
