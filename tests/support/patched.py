@@ -115,6 +115,46 @@ class Patched:
         """What is installed."""
         return self.words("rpm -qa | sort")
 
+    def clock(self, days: int, clock: str) -> None:
+        """Set the machine's clock, so many days from what its battery-backed one says."""
+        self.words(f'date -s "$(date -d "$(cat /sys/class/rtc/rtc0/date) {days} days" +%F) {clock}"')
+
+    def next_run(self, timer: str) -> str:
+        """Hour and minute at which a timer is to elapse."""
+        return self.words(f'date -d "$(systemctl show -P NextElapseUSecRealtime {timer}.timer)" +%H%M')[0]
+
+    def began(self, timer: str) -> str:
+        """Hour and minute at which a timer's service was started last."""
+        return self.words(f'date -d "$(systemctl show -P ExecMainStartTimestamp {timer}.service)" +%H%M')[0]
+
+    def without_spread(self, *timers: str) -> None:
+        """From the next start on timers elapse at the first moment they may, until ``with_spread``."""
+        exact = "[Timer]\\nRandomizedDelaySec=0\\nAccuracySec=1s\\n"
+        for timer in timers:
+            place = f"/run/systemd/system/{timer}.timer.d"
+            self.words(f"mkdir -p {place}; printf '{exact}' >{place}/50-exact.conf")
+        self.words("systemctl daemon-reload")
+
+    def with_spread(self) -> None:
+        """Timers are as they come."""
+        self.words("rm -r /run/systemd/system/*.timer.d; systemctl daemon-reload")
+
+    def last_run(self, timer: str) -> str:
+        """What systemd calls the last run of a timer's service; empty: none yet."""
+        return self.server.ask(f"systemctl show -P InvocationID {timer}.service").text.strip()
+
+    def run_after(self, timer: str, before: str) -> str:
+        """Wait until the timer has started its service, and that has ended well; what it wrote."""
+        done = self.server.ask(
+            f"for number in $(seq 900); do set -- $(systemctl show -P InvocationID {timer}.service)"
+            f" $(systemctl show -P ActiveState {timer}.service);"
+            f' if [ $# = 2 ] && [ "$1" != "{before}" ] && [ "$2" = inactive ]; then'
+            f" journalctl -o cat _SYSTEMD_INVOCATION_ID=$1; exit; fi; sleep 1; done;"
+            f" systemctl status {timer}.service; exit 1"
+        )
+        assert done.code == 0, f"{timer} did not run: {done.text}"
+        return done.text
+
     def settled(self, pattern: str = "") -> str:
         """Wait until a boot whose id fits ``pattern`` is up and no patch is under way; its id."""
         answer = self.server.answers(

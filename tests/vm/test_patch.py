@@ -44,12 +44,64 @@ def test_a_plan_says_what_would_change_and_touches_nothing(patched: Patched) -> 
     assert patched.packages() == before
 
 
-def test_the_switch_decides_what_is_updated_by_itself(patched: Patched) -> None:
-    for mode, names in (("off", []), ("security", ["less"])):
+def test_the_nightly_timer_runs_in_its_hours_and_takes_what_the_switch_says(patched: Patched) -> None:
+    timer = "bedplate-updates"
+    # What else is waiting for its time is not to wake up when the clock is set.
+    patched.words(
+        "systemctl list-units --type=timer --state=active --plain --no-legend | cut -d ' ' -f 1 >/run/timers;"
+        f" systemctl stop chrony $(cat /run/timers); systemctl clean --what=state {timer}.timer"
+    )
+    patched.clock(1, "02:55")
+    patched.words(f"systemctl start {timer}.timer")
+    assert "0300" <= patched.next_run(timer) <= "0500"
+    patched.words(f"systemctl stop {timer}.timer")
+    # A moment of these hours is drawn anew when the clock is set: the first one is waited for.
+    patched.without_spread(timer, "bedplate-patch")
+    for day, mode, names in ((1, "off", []), (2, "security", ["less"])):
         patched.words(f"sed -i 's/^UPDATES=.*/UPDATES={mode}/' /etc/bedplate/updates.conf")
-        patched.words("systemctl start bedplate-updates")
+        patched.clock(day, "02:55")
+        patched.words(f"systemctl start {timer}.timer")
+        before = patched.last_run(timer)
+        assert patched.next_run(timer) == "0300"
+        patched.clock(day, "02:59:50")
+        patched.run_after(timer, before)
+        assert "0300" <= patched.began(timer) <= "0500"
         assert patched.words("rpm -q --qf '%{NAME} %{RELEASE}\\n' nginx less | sed -n 's/ .*[.]t2$//p'") == names
-    patched.words("sed -i 's/^UPDATES=.*/UPDATES=off/' /etc/bedplate/updates.conf")
+    patched.words(f"systemctl stop {timer}.timer; systemctl clean --what=state {timer}.timer")
+
+
+def test_with_a_window_it_patches_once_in_it_and_never_outside(patched: Patched) -> None:
+    timer = "bedplate-patch"
+    patched.words(
+        "cp /etc/bedplate/patch.toml /run/;"
+        " printf '[window]\\nopen = [\"daily 03:00 1h\"]\\n' >>/etc/bedplate/patch.toml;"
+        " sed -i 's/^UPDATES=.*/UPDATES=all/' /etc/bedplate/updates.conf"
+    )
+    patched.clock(3, "02:40")
+    patched.words(f"systemctl start {timer}.timer")
+    said = {}
+    for clock in ("02:44:57", "02:59:57", "03:29:57", "04:14:57"):
+        before = patched.last_run(timer)
+        patched.clock(3, clock)
+        said[clock] = patched.run_after(timer, before)
+        updated = patched.words("rpm -q --qf '%{RELEASE}\\n' nginx")[0].endswith(".t2")
+        assert updated is (clock != "02:44:57"), said
+        if clock == "02:59:57":
+            patched.depot.publish(".t2a", {"nginx": {}})
+    assert "No window is open." in said["02:44:57"]
+    assert "Patched; the system is well." in said["02:59:57"]
+    assert "Done in this window already." in said["03:29:57"]
+    assert "No window is open." in said["04:14:57"]
+    # The nightly one leaves it to the windows.
+    patched.words("systemctl start bedplate-updates")
+    assert not [name for name in patched.packages() if ".t2a." in name]
+    patched.words(
+        "cp /run/patch.toml /etc/bedplate/; sed -i 's/^UPDATES=.*/UPDATES=off/' /etc/bedplate/updates.conf;"
+        f" systemctl stop {timer}.timer"
+    )
+    patched.with_spread()
+    patched.clock(0, "$(cat /sys/class/rtc/rtc0/time)")
+    patched.words("systemctl start chrony $(cat /run/timers)")
 
 
 def test_a_good_patch_is_kept_and_only_what_uses_replaced_files_is_restarted(patched: Patched) -> None:
@@ -82,7 +134,14 @@ def test_a_patch_that_breaks_a_service_is_taken_back_by_itself(patched: Patched)
     assert (status["under_way"], status["last"]["outcome"]) == (None, "rolled-back")
 
 
-def test_a_disk_that_fills_up_in_the_middle_of_a_transaction_changes_nothing(patched: Patched) -> None:
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [("bedplate-patch apply", "as it was"), ("dnf -y --refresh upgrade", "as they were before")],
+    ids=["patch", "dnf"],
+)
+def test_a_disk_that_fills_up_in_the_middle_of_a_transaction_changes_nothing(
+    patched: Patched, command: str, says: str
+) -> None:
     before = patched.packages()
     patched.depot.publish(".t4", {"rsync": {}, "less": {}, "file": {}, "curl": {}, "libcurl4t64": {}})
     # Filled by another program as soon as packages begin to change.
@@ -90,10 +149,10 @@ def test_a_disk_that_fills_up_in_the_middle_of_a_transaction_changes_nothing(pat
         "(until grep -qs ^applying /var/lib/bedplate-patch/current/state; do sleep 0.05; done;"
         " for size in 512M 64M 8M 1M 64K 4K; do for number in $(seq 100); do"
         " fallocate -l $size /var/tmp/full.$size.$number 2>/dev/null || break; done; done) &"
-        " dnf -y --refresh upgrade 2>&1; echo code=$?; wait; rm -f /var/tmp/full.*"
+        f" {command} 2>&1; echo code=$?; wait; rm -f /var/tmp/full.*"
     )
     assert "code=1" in done.text, done.text
-    assert "as they were before" in done.text
+    assert says in done.text, done.text
     assert patched.packages() == before
     assert patched.faults() == []
 

@@ -14,6 +14,7 @@ from bedplate_patch.restart import Restarts
 from bedplate_patch.transaction import Change
 
 _KEPT = 30
+_LAST = "last"
 FORMAT = 1
 
 
@@ -58,14 +59,22 @@ def keep(report: Report, store: Path) -> None:
     """Keep a report below ``store``/reports; of many the last ones stay."""
     folder = store / "reports"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    atomic.write(folder / f"{report.id or 'none'}.json", (json.dumps(report.as_json(), indent=1) + "\n").encode())
-    for old in sorted(folder.glob("*.json"))[:-_KEPT]:
+    name = f"{report.id or 'none'}.json"
+    atomic.write(folder / name, (json.dumps(report.as_json(), indent=1) + "\n").encode())
+    # Names tell the time, and a clock may have been wrong.
+    atomic.write(folder / _LAST, f"{name}\n".encode())
+    for old in sorted(path for path in folder.glob("*.json") if path.name != name)[: -_KEPT + 1]:
         old.unlink(missing_ok=True)
 
 
 def last(store: Path) -> dict[str, Any] | None:
-    """The newest report that was kept."""
-    for path in sorted((store / "reports").glob("*.json"), reverse=True):
+    """The report that was kept last; where nothing says which that was, the newest."""
+    folder = store / "reports"
+    try:
+        named = [folder / (folder / _LAST).read_text().strip()]
+    except (OSError, ValueError):
+        named = []
+    for path in (*named, *sorted(folder.glob("*.json"), reverse=True)):
         try:
             found = json.loads(path.read_text())
         except (OSError, ValueError):

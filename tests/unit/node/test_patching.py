@@ -13,6 +13,7 @@ from bedplate_patch.config import Config, Health, parse_config
 from bedplate_patch.errors import NotStarted
 from bedplate_patch.health import Finding
 from bedplate_patch.processes import Process
+from bedplate_patch.report import Report, keep, last
 from bedplate_patch.transaction import Change, Plan, Request
 
 ALL = Request()
@@ -123,6 +124,21 @@ def test_the_report_is_kept_as_json(site: Site) -> None:
     assert kept["outcome"] == "done"
     assert kept["changes"][0]["advisories"] == ["BSA-1"]
     assert kept == json.loads(json.dumps(report.as_json()))
+
+
+def test_the_last_report_is_the_one_kept_last_whatever_the_clock_said(tmp_path: Path) -> None:
+    assert last(tmp_path) is None
+    for day in range(10, 40):
+        keep(Report("done", id=f"200001{day}T000000-a"), tmp_path)
+    keep(Report("rolled-back", id="19990101T000000-a"), tmp_path)
+    newest = last(tmp_path)
+    assert newest is not None
+    assert (newest["outcome"], newest["id"]) == ("rolled-back", "19990101T000000-a")
+    kept = sorted(path.name for path in (tmp_path / "reports").glob("*.json"))
+    assert (len(kept), kept[0], kept[-1]) == (30, "19990101T000000-a.json", "20000139T000000-a.json")
+    for damage in (b"", b"\0\xff", b"nothing.json\n"):
+        (tmp_path / "reports/last").write_bytes(damage)
+        assert last(tmp_path) == json.loads((tmp_path / "reports" / kept[-1]).read_text())
 
 
 def test_exclusions_and_scope_reach_the_package_manager(site: Site) -> None:
