@@ -46,11 +46,15 @@ def install_one_by_one(server: Server, packages: Sequence[dict[str, Any]]) -> It
         last = ""
         with server.toolbox.start(ssh, *arguments, "bash", "-s", stdin=stdin, stdout=PIPE, stderr=stderr) as process:
             assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith(b"{"):
-                    result = json.loads(line)
-                    last = result["name"]
-                    yield result
+            try:
+                for line in process.stdout:
+                    if line.startswith(b"{"):
+                        result = json.loads(line)
+                        last = result["name"]
+                        yield result
+            except BaseException:
+                process.terminate()  # whoever listens goes: the driver is not waited for
+                raise
         if last != REMOVAL:
             stderr.seek(0)
             words = stderr.read()[-2000:].decode(errors="replace")

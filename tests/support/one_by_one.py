@@ -20,6 +20,19 @@ import dnf.cli.main
 from audit_log import AuditLog, denials
 
 FAILED = Path("/var/lib/bedplate/failed")
+# Whatever comes and goes, these go on.
+KEPT = {
+    "auditd.service",
+    "chrony.service",
+    "cron.service",
+    "dbus-broker.service",
+    "ssh.service",
+    "systemd-journald.service",
+    "systemd-logind.service",
+    "systemd-networkd.service",
+    "systemd-resolved.service",
+    "systemd-udevd.service",
+}
 
 
 def ask(command, seconds=900):
@@ -153,12 +166,19 @@ def one(package, denied, before):
     }
 
 
-def undo(names, denied):
-    """Everything that came is taken away in one transaction."""
+def running():
+    """Services of the system itself that run."""
+    words = ask("systemctl list-units --type=service --state=running --plain --no-legend")[1].splitlines()
+    return KEPT & {line.split()[0] for line in words if line}
+
+
+def undo(names, denied, ran):
+    """Everything that came is taken away in one transaction; what ``ran`` before it came still does."""
     begin = time.time()
     code, output = run_dnf("remove", "--noautoremove", *sorted(names))
     problems = [f"dnf: exit {code}: {output[-1500:]}"] if code != 0 else []
     problems += [f"still there: {name}" for name in sorted(names & installed())]
+    problems += [f"runs no more: {unit}" for unit in sorted(ran - running())]
     problems += trouble() + denied.new()
     links = ask("find /etc/systemd/system /usr/bin /usr/sbin -xtype l ! -lname /dev/null")[1].split()
     problems += [f"link to nothing: {path}" for path in links]
@@ -167,12 +187,12 @@ def undo(names, denied):
 
 def main():
     packages = json.load(sys.stdin)
-    denied, first = Denials(), installed()
+    denied, first, ran = Denials(), installed(), running()
     known = first
     for package in packages:
         known, result = one(package, denied, known)
         print(json.dumps(result), flush=True)
-    print(json.dumps(undo(known - first, denied)), flush=True)
+    print(json.dumps(undo(known - first, denied, ran)), flush=True)
 
 
 main()
