@@ -33,6 +33,7 @@ def test_the_repository_promises_what_facts_require(definition: DefinitionSet) -
         ("python3-cryptography", {"openssl-provider-legacy"}),
         ("gcc", {"libc6-dev"}),
         ("composer", {"unzip"}),
+        ("postfix", {"perl-base"}),
         ("podman", {"netavark", "aardvark-dns", "uidmap", "passt"}),
         ("podman-compose", {"podman"}),
     ],
@@ -41,3 +42,10 @@ def test_a_package_brings_what_it_does_not_work_without(
     definition: DefinitionSet, package: str, needed: set[str]
 ) -> None:
     assert needed <= set(definition.facts[package].requires)
+
+
+@pytest.mark.parametrize(("package", "named"), [("tuned", "dbus"), ("oddjob", "dbus"), ("s-nail", "base-files")])
+def test_a_package_does_not_bring_what_the_image_has_in_another_way(
+    definition: DefinitionSet, package: str, named: str
+) -> None:
+    assert named in definition.facts[package].drop_requires
