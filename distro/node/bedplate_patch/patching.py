@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -64,7 +63,7 @@ class Patcher:
     now: Callable[[], float] = time.time
     processes: Callable[[], list[Process]] = using_replaced
     verify: Callable[[Sequence[str]], list[str]] = rpm_verify
-    kernel: Callable[[], str] = lambda: os.uname().release
+    kernel: Callable[[], str] = boot.running
 
     @property
     def _memory(self) -> Memory:
@@ -254,7 +253,7 @@ class Patcher:
                 return self._take_back(report.but(message="the facts of the patch are damaged"), facts)
             rebooted = facts.get("boot_id") != self.machine.boot_id()
             findings: list[Finding] = []
-            if rebooted and facts.get("kernels") and self.kernel() not in facts["kernels"]:
+            if rebooted and facts.get("kernels") and not boot.runs(self.kernel(), facts["kernels"]):
                 findings.append(
                     Finding("kernel-fell-back", f"{self.kernel()} runs, not {' or '.join(facts['kernels'])}")
                 )

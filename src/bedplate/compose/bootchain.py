@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -17,10 +18,11 @@ from bedplate.compose.inputs import BuildInputs
 from bedplate.compose.modules import ModuleIndex, index_from_json, index_to_json, load_order, read_index
 from bedplate.compose.stages.cache import write_entry
 from bedplate.compose.stages.identity import ImageName, os_release
-from bedplate.compose.uki import LOADER, STUB, Profile, Uki, build_uki, command_line, profile_line
+from bedplate.compose.uki import LOADER, STUB, Profile, Uki, build_uki, command_line, profile_line, read_uki
 from bedplate.model.digest import canonical_json, identity
-from bedplate.model.errors import BadInput
+from bedplate.model.errors import BadInput, BedplateError
 from bedplate.model.package import PackageContent
+from bedplate.model.pe import parse_pe
 
 INITRD, UKI_UNSIGNED, UKI, LOADER_SIGNED = (
     "initrd.cpio.zst", "uki.unsigned.efi", "uki.efi", "systemd-bootx64.efi",
@@ -35,6 +37,32 @@ class BootParts:
     kernel: bytes
     initrd: bytes
     os_release: bytes
+
+
+_PACKAGED = re.compile(r"/usr/lib/modules/(?P<entry>[^/]+)/uki\.efi")
+
+
+def entry_of(packages: Sequence[PackageContent], where: str) -> str:
+    """The name of the boot entry that the one package among ``packages`` with a signed image brings.
+
+    Raises:
+        BadInput: there is none, or more than one.
+    """
+    found = [match["entry"] for package in packages for file in package.files if (match := _PACKAGED.match(file.path))]
+    if len(found) != 1:
+        raise BadInput(f"{len(found)} packages bring a signed kernel image, not one", where=where)
+    return found[0]
+
+
+def packaged_uki(packages: Sequence[PackageContent], where: str) -> tuple[bytes, Uki]:
+    """The signed image out of the package that brings it, and what it is.
+
+    Raises:
+        BadInput: see :func:`entry_of`.
+    """
+    path = f"/usr/lib/modules/{entry_of(packages, where)}/uki.efi"
+    data = next(data for package in packages for _, data in package.read(path.__eq__))
+    return data, read_uki(data, where)
 
 
 @dataclass
@@ -87,23 +115,48 @@ class BootChain:
             write_entry(place, canonical_json(index_to_json(index)))
             return index
 
-    def prepare(self, opener: str, name: ImageName, folder: Path) -> BootParts:
-        """Everything that is known before the root file system is: the parts of a UKI, and in ``folder`` the initrd and
-        the signed boot loader."""
-        with self.clock.step("initrd"):
-            initrd = self.initrd(opener)
-        (folder / INITRD).write_bytes(initrd)
+    def prepare(self, opener: str, name: ImageName, folder: Path) -> BootParts | None:
+        """Everything that is known before the root file system is: the parts of a UKI, None where a package brings it
+        whole; and in ``folder`` the signed boot loader."""
         loader = folder / f".{LOADER_SIGNED}"
         loader.write_bytes(self.file(LOADER))
         self.inputs.keys.sign_efi(loader, folder / LOADER_SIGNED)
         loader.unlink()
-        return BootParts(self.file(STUB), self.file(f"/boot/vmlinuz-{self.modules.version}"), initrd, os_release(name))
+        if self.inputs.track.kernel.flavour:
+            return None
+        with self.clock.step("initrd"):
+            return self.parts(opener, os_release(name))
 
-    def finish(self, parts: BootParts, root_options: Sequence[str], folder: Path) -> Uki:
-        """Make and sign the UKI in ``folder``."""
+    def parts(self, opener: str, named: bytes) -> BootParts:
+        """The parts of a UKI that says it is ``named`` (the text of os-release)."""
+        kernel = self.file(f"/boot/vmlinuz-{self.modules.version}")
+        return BootParts(self.file(STUB), kernel, self.initrd(opener), named)
+
+    def finish(self, parts: BootParts | None, root_options: Sequence[str], folder: Path) -> Uki:
+        """The signed UKI, the unsigned one and the initrd in ``folder``: made, or out of the package that brings it.
+
+        Raises:
+            BedplateError: the package's UKI starts another root.
+        """
+        if parts is None:
+            signed, uki = packaged_uki(self.inputs.packages, self.where)
+            if not set(root_options) <= set(uki.command_line.split()):
+                raise BedplateError("the kernel's package starts another root than the image's", where=self.where)
+            (folder / UKI_UNSIGNED).write_bytes(uki.data)
+            (folder / UKI).write_bytes(signed)
+            (folder / INITRD).write_bytes(parse_pe(signed, self.where).section(".initrd") or b"")
+            return uki
+        uki = self.uki(parts, root_options)
+        (folder / INITRD).write_bytes(parts.initrd)
+        (folder / UKI_UNSIGNED).write_bytes(uki.data)
+        self.inputs.keys.sign_efi(folder / UKI_UNSIGNED, folder / UKI)
+        return uki
+
+    def uki(self, parts: BootParts, root_options: Sequence[str]) -> Uki:
+        """The unsigned UKI."""
         kernel = self.inputs.track.kernel
         line = command_line(kernel.command_line, root_options)
-        uki = build_uki(
+        return build_uki(
             parts.stub,
             parts.kernel,
             parts.initrd,
@@ -114,9 +167,6 @@ class BootChain:
             self.inputs.keys.pcr_sign,
             [Profile(one.id, one.title, profile_line(line, one.command_line)) for one in kernel.profiles],
         )
-        (folder / UKI_UNSIGNED).write_bytes(uki.data)
-        self.inputs.keys.sign_efi(folder / UKI_UNSIGNED, folder / UKI)
-        return uki
 
     def initrd(self, opener: str) -> bytes:
         """The initrd that opens the root by ``opener``, a name of :mod:`bedplate.compose.initrd`."""

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from uuid import UUID, uuid5
 
-from bedplate.compose.bootchain import INITRD, LOADER_SIGNED, UKI, UKI_UNSIGNED, BootChain, BootParts
+from bedplate.compose.bootchain import INITRD, LOADER_SIGNED, UKI, UKI_UNSIGNED, BootChain, BootParts, entry_of
 from bedplate.compose.clock import Clock
 from bedplate.compose.disk import DiskSpec, assemble_disk
 from bedplate.compose.groups import Contents, Unpacked
@@ -62,6 +62,7 @@ from bedplate.toolchain.run import Toolbox
 
 _NAMESPACE = UUID("7a4f0c5e-3b1d-5e0e-9d5c-6b1f2a9c4d10")
 _MIB = 1 << 20
+_ENTRY_TOKEN = "/etc/kernel/entry-token"
 DISK = "disk.raw"
 
 
@@ -243,7 +244,7 @@ def _assemble(
     folder: Path,
     writer: RootWriter,
     written: WrittenRoot,
-    parts: BootParts,
+    parts: BootParts | None,
     findings: Sequence[Finding],
 ) -> BuildResult:
     inputs, clock = build.inputs, build.clock
@@ -290,10 +291,24 @@ def _disk_spec(build: _Build, folder: Path, writer: RootWriter, written: Written
         name=inputs.track.id,
         slots=writer.slots(written, seed),
         uki=folder / UKI,
-        uki_name=f"{build.name}_{inputs.version}",
+        uki_name=_entry(build),
         boot_loader=folder / LOADER_SIGNED,
         esp_bytes=inputs.track.slots.esp_mib * _MIB,
     )
+
+
+def _entry(build: _Build) -> str:
+    """The name of the image on the ESP: the version's, or what kernel-install(8) calls the one a package brings."""
+    if not build.inputs.track.kernel.flavour:
+        return f"{build.name}_{build.inputs.version}"
+    tokens = [one.sources[_ENTRY_TOKEN] for one in build.inputs.sets if _ENTRY_TOKEN in one.sources]
+    if not tokens:
+        raise BadInput(
+            f"no {_ENTRY_TOKEN}, and the kernel's image comes as a package",
+            where=build.where,
+            remedy="give it in distro/files: it is what the names of boot entries begin with",
+        )
+    return f"{tokens[0].read_text().strip()}-{entry_of(build.inputs.packages, build.where)}"
 
 
 def _sync(folder: Path, names: Iterable[str]) -> None:

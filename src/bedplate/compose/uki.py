@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import serialization
 
 from bedplate.compose import pcr, pe
 from bedplate.model.errors import BadInput
+from bedplate.model.pe import parse_pe
 from bedplate.toolchain.run import Toolbox
 
 STUB = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
@@ -131,6 +132,33 @@ def _profile_sections(profile: Profile, os_release: bytes) -> dict[str, bytes]:
     name = re.sub(rb"^IMAGE_ID=(.*)$", rb"IMAGE_ID=\1-" + profile.id.encode(), os_release, flags=re.M)
     text = f'ID={profile.id}\nTITLE="{profile.title}"\n'
     return {".profile": text.encode(), ".osrel": name, ".cmdline": profile.command_line.encode()}
+
+
+def read_uki(signed: bytes, where: str) -> Uki:
+    """What a finished image is: its bytes without the signature, its command line, and the values of PCR 11.
+
+    Raises:
+        BadInput: not an image made by :func:`build_uki`.
+    """
+    program = parse_pe(signed, where)
+    groups: list[dict[str, bytes]] = [{}]
+    for section in program.sections:
+        if section.name == ".profile":
+            groups.append({})
+        groups[-1][section.name] = program.data[section.offset : section.offset + section.size]
+    base, first, *others = groups if len(groups) > 1 else [*groups, {}]
+    if ".linux" not in base or ".cmdline" not in base:
+        raise BadInput("not a unified kernel image", where=where)
+    named = [re.search(rb"^ID=(.*)$", own[".profile"], re.M) for own in others]
+    return Uki(
+        program.unsigned(),
+        base[".cmdline"].decode(),
+        pcr.expected({**base, **first}),
+        {
+            name[1].decode() if name else "": pcr.expected({**base, **own})
+            for name, own in zip(named, others, strict=True)
+        },
+    )
 
 
 def sign_efi(toolbox: Toolbox, unsigned: Path, key: Path, certificate: Path, signed: Path) -> None:

@@ -11,7 +11,7 @@ from bedplate.flows.advisories import advisories_for
 from bedplate.flows.definition import read_definition
 from bedplate.flows.imports import describe_files, download, import_files, script_ledger
 from bedplate.flows.own import build_own_packages, own_candidates
-from bedplate.flows.repository import Finished, ImportResult, own_finished, publish, state_store
+from bedplate.flows.repository import Finished, ImportResult, finished_kernels, own_finished, publish, state_store
 from bedplate.flows.upstream import Offer, all_drop_rules, open_offer
 from bedplate.flows.workspace import Workspace
 from bedplate.model.definition.load import DefinitionSet
@@ -154,6 +154,7 @@ def import_set(
     finished += own_finished(
         workspace, definition, [one.nevra.name for one in resolved.packages if one.location is None]
     )
+    finished += finished_kernels(workspace, definition, finished)
     with workspace.progress.task("check that the packages fit together"):
         _require_whole(finished, where, _there_already(workspace, definition))
     groups = comps(wanted.groups, {one.nevra.name for one in finished})

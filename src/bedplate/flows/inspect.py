@@ -22,6 +22,7 @@ from bedplate.flows.disks import OpenDisk, kind_of, open_disk, unpacked
 from bedplate.flows.filesystems import open_file_system
 from bedplate.flows.images import FoundImage
 from bedplate.flows.inspect_root import root_fact
+from bedplate.flows.kernel_names import own_kernel_names
 from bedplate.flows.locks import read_lock_file
 from bedplate.flows.workspace import Workspace
 from bedplate.model.digest import sha256
@@ -119,6 +120,7 @@ def verify_image(
         purpose=purpose,
         signers=signers,
         verity=track.root.verity if track is not None else True,
+        made=own_kernel_names(definition.distro.id, track) if track is not None else (),
     )
     return Verdict(inspection, [*(attempts.findings or []), *check_image(inspection, demands)])
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bedplate.compose.build import BuildPlaces, build_image
 from bedplate.compose.inputs import BootKeys, BuildInputs
+from bedplate.compose.kernels import flavour_of
+from bedplate.compose.owned import OwnedSet
 from bedplate.compose.result import BuildResult
 from bedplate.flows.cache import part
 from bedplate.flows.finished import KEY_NAME, Question
 from bedplate.flows.images import LOCK_NAME
 from bedplate.flows.imports import import_locked, script_ledger
+from bedplate.flows.kernels import kernel_packages
 from bedplate.flows.locks import Relock
 from bedplate.flows.own import build_own
 from bedplate.flows.tools import prepare_tools, tools_identity
@@ -48,18 +52,11 @@ def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dic
     owned = frozenset(entry.path for one in sets for entry in one.files)
     script_ledger(workspace, definition, imported, owned).require()
     clock.lap("scripts")
-    packages = _contents(workspace, definition, chosen.lock, imported)
-    inputs = BuildInputs(
-        distro=definition.distro,
-        track=track,
-        ids=accounts_of(definition.ids, definition.facts, {one.nevra.name for one in chosen.lock.packages}),
-        facts=definition.facts,
-        sets=sets,
-        packages=packages,
-        version=wanted.image_version,
-        keys=_boot_keys(wanted.keys, toolbox),
-        tools=tools_identity(toolbox),
-        package_database=_DATABASES[track.package_database](toolbox, track, packages),
+    packages = opened_packages(workspace, definition, chosen.lock, imported)
+    inputs = image_inputs(definition, track, sets, packages, wanted.keys, toolbox, wanted.image_version)
+    packages += kernel_packages(workspace, inputs, wanted.keys, _own_kernel(track, packages))
+    inputs = replace(
+        inputs, packages=packages, package_database=_DATABASES[track.package_database](toolbox, track, packages)
     )
     clock.lap("open packages")
     beside = {LOCK_NAME: format_lock(chosen.lock).encode(), KEY_NAME: wanted.key(chosen.lock).encode()}
@@ -67,6 +64,33 @@ def make_image(wanted: Question, relock: Relock) -> tuple[BuildResult, bool, dic
     result = build_image(inputs, places, toolbox, workspace.progress, workspace.jobs, beside)
     seconds.update(result.seconds if not result.reused else {})
     return result, not chosen.committed, seconds
+
+
+def image_inputs(
+    definition: DefinitionSet,
+    track: Track,
+    sets: Sequence[OwnedSet],
+    packages: Sequence[RpmPackage],
+    keys: KeyStore,
+    toolbox: Toolbox,
+    version: str,
+) -> BuildInputs:
+    """What an image of ``track`` out of ``packages`` depends on; without a database of its packages."""
+    return BuildInputs(
+        distro=definition.distro,
+        track=track,
+        ids=accounts_of(definition.ids, definition.facts, {one.nevra.name for one in packages}),
+        facts=definition.facts,
+        sets=sets,
+        packages=packages,
+        version=version,
+        keys=_boot_keys(keys, toolbox),
+        tools=tools_identity(toolbox),
+    )
+
+
+def _own_kernel(track: Track, packages: Sequence[RpmPackage]) -> list[RpmPackage]:
+    return [one for one in packages if flavour_of(track.kernel, one.nevra.name) == track.kernel.flavour]
 
 
 def _no_database(toolbox: Toolbox, track: Track, packages: Sequence[RpmPackage]) -> None:
@@ -97,9 +121,10 @@ class _Laps:
         self._last = now
 
 
-def _contents(
+def opened_packages(
     workspace: Workspace, definition: DefinitionSet, lock: Lock, imported: Sequence[ImportedPackage]
 ) -> list[RpmPackage]:
+    """All packages of a lock: those that were imported, and our own."""
     paths = [one.path for one in imported] + [one.path for one in build_own(workspace, definition, lock)]
     return [RpmPackage.open(path) for path in paths]
 

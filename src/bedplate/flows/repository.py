@@ -24,6 +24,7 @@ from bedplate.flows.workspace import Workspace
 from bedplate.model.advisory import Advisory
 from bedplate.model.definition.load import DefinitionSet
 from bedplate.model.digest import identity, sha256
+from bedplate.model.errors import BadInput
 from bedplate.model.package import Nevra
 from bedplate.packages.atomic import caching
 from bedplate.packages.repository import Repository, RepositoryPackage, write_repository
@@ -32,6 +33,7 @@ from bedplate.packages.rpm.sign import sign_rpms
 from bedplate.packages.rpm.tags import Tag
 from bedplate.packages.states import HeldPackage, State, StateStore, merged
 from bedplate.packages.updateinfo import merged_advisories, read_updateinfo, write_updateinfo
+from bedplate.trust.roles import Kind
 
 KEPT_VERSIONS = 3
 """Versions of one package that a repository holds: the newest, and older ones to go back to."""
@@ -68,6 +70,7 @@ def import_track(workspace: Workspace, name: str, relock: Relock = Relock.NEVER)
     names = [locked.nevra.name for locked in lock.packages if locked.location is None]
     finished += own_finished(workspace, definition, names)
     advisories = advisories_for(workspace, definition, imported)
+    finished += finished_kernels(workspace, definition, finished, relock)
     return publish(workspace, definition, finished, comment=f"track {name}", advisories=advisories)
 
 
@@ -82,6 +85,30 @@ def own_finished(workspace: Workspace, definition: DefinitionSet, names: Iterabl
 def repository_root(workspace: Workspace) -> Path:
     """The directory a web server serves: dnf's address of the repository leads to it."""
     return part(workspace, "repository")
+
+
+def finished_kernels(
+    workspace: Workspace, definition: DefinitionSet, finished: Sequence[Finished], relock: Relock = Relock.NEVER
+) -> list[Finished]:
+    """For each kernel among ``finished`` the packages with its signed image, ready to be published.
+
+    Raises:
+        BadInput: the repository holds another package of that name, version and release, and release keys signed it:
+            machines that have it would never take this one.
+    """
+    from bedplate.flows.kernel_imports import kernels_among  # heavy, and not needed where no kernel is among them
+
+    made = kernels_among(workspace, definition, [(one.nevra, one.path) for one in finished], relock)
+    state = state_store(workspace, definition).current()
+    known = {one.nevra: one.sha256 for one in (state.packages if state else ())}
+    changed = [str(one.nevra) for one in made if known.get(one.nevra, one.digest) != one.digest]
+    if changed:
+        cause = "kernel images changed although their version and release did not"
+        remedy = "raise kernel.revision of the track, so that machines take the new ones"
+        if key_store(workspace, definition).ensure("packages").kind is not Kind.DEVELOPMENT:
+            raise BadInput(cause, where="the repository", details=changed, remedy=remedy)
+        workspace.progress.say(f"{cause}: {', '.join(changed)}; {remedy}")
+    return [Finished(one.nevra, one.path, one.digest, (one.nevra.name,)) for one in made]
 
 
 def state_store(workspace: Workspace, definition: DefinitionSet) -> StateStore:

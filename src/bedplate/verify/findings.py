@@ -32,7 +32,7 @@ class Demands:
     ``limits`` are its track's, None when the definition has no such track. ``boot_packages`` are locked with the track
     but not in its root. ``signers`` are fingerprints (hex SHA-256 of the certificate) of the keys that may sign, None
     when the caller has none to compare with. ``verity`` says that the root must be verified block by block; a root hash
-    that is named must hold in any case.
+    that is named must hold in any case. ``made`` are packages that the build itself made beside those of the lock.
     """
 
     limits: Limits | None
@@ -40,6 +40,7 @@ class Demands:
     purpose: Purpose = Purpose.DEVELOPMENT
     signers: Collection[str] | None = None
     verity: bool = True
+    made: Collection[str] = ()
 
 
 Check = Callable[[Inspection, Demands], Iterator[Finding]]
@@ -156,7 +157,9 @@ def _pcr(image: Inspection, demands: Demands) -> Iterator[Finding]:
 def _identity(image: Inspection, demands: Demands) -> Iterator[Finding]:
     if image.uki is None or image.root is None:
         return
-    for key in ("ID", "VARIANT_ID", "IMAGE_ID", "IMAGE_VERSION", "BUILD_ID"):
+    # A kernel image that came as a package belongs to the track: it names neither a version of the image nor a build.
+    of_the_image = ("IMAGE_VERSION", "BUILD_ID") if "BUILD_ID" in image.uki.os_release else ()
+    for key in ("ID", "VARIANT_ID", "IMAGE_ID", *of_the_image):
         kernel, root = image.uki.os_release.get(key, ""), image.root.os_release.get(key, "")
         if kernel != root:
             cause = f"{key} is {kernel!r} in the UKI and {root!r} in the root"
@@ -183,7 +186,7 @@ def _packages(image: Inspection, demands: Demands) -> Iterator[Finding]:
             yield Finding("image.packages.lock", Level.ERROR, cause, "lock.toml", remedy)
     for name, evr in sorted(inside.items()):
         locked = image.beside.locked.get(name)
-        if locked != evr:
+        if locked != evr and name not in demands.made:
             cause = f"the image says {name} {evr}, the lock beside it " + (f"{locked}" if locked else "lacks it")
             yield Finding("image.packages.lock", Level.ERROR, cause, "lock.toml", remedy)
 

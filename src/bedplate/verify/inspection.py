@@ -166,8 +166,8 @@ class Inspection:
 
     @property
     def os_release(self) -> Mapping[str, str]:
-        """os-release of the UKI, else of the root."""
-        if self.uki is not None:
+        """os-release of the UKI, else of the root; that of a UKI which belongs to no single image comes last."""
+        if self.uki is not None and ("BUILD_ID" in self.uki.os_release or self.root is None):
             return self.uki.os_release
         return self.root.os_release if self.root is not None else {}
 

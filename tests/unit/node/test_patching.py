@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from tests.support.patching import UPGRADE, Site, contents, make_site
 
+from bedplate_patch import boot
 from bedplate_patch.config import Config, Health, parse_config
 from bedplate_patch.errors import NotStarted
 from bedplate_patch.health import Finding
@@ -274,3 +276,20 @@ def test_sessions_are_left_alone_and_named(site: Site) -> None:
 
 def test_the_default_configuration_has_no_windows() -> None:
     assert Config().windows == ()
+
+
+def test_a_kernel_is_known_by_its_boot_entry_or_by_its_own_name(tmp_path: Path) -> None:
+    new = ["6.11-x-1.1", "6.12+deb13-cloud-amd64-1.2"]
+    variable = tmp_path / "sys/firmware/efi/efivars/LoaderEntrySelected-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f"
+    assert boot.running(tmp_path) == os.uname().release
+    variable.parent.mkdir(parents=True)
+    for entry, there in (
+        ("bedplate-server-6.12+deb13-cloud-amd64-1.2.efi", True),
+        ("bedplate-server-6.12+deb13-cloud-amd64-1.2.efi@preempt", True),
+        # The same kernel in the image before.
+        ("bedplate-server-6.12+deb13-cloud-amd64-1.1.efi", False),
+    ):
+        variable.write_bytes(b"\6\0\0\0" + f"{entry}\0".encode("utf-16-le"))
+        assert boot.runs(boot.running(tmp_path), new) is there
+    assert boot.runs("6.12+deb13-cloud-amd64", new)
+    assert not boot.runs("6.1", new)

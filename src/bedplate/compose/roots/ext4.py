@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 
 from bedplate.compose.disk import SlotSpec, single_root
 from bedplate.compose.roots.base import RootJob, WrittenRoot
+from bedplate.model.definition.track import Root
 from bedplate.model.errors import BedplateError
 from bedplate.model.package import FileKind
 from bedplate.model.tree import TreeEntry
@@ -23,6 +24,8 @@ from bedplate.toolchain.run import PIPE, ToolError
 
 ROOT = "root.ext4"
 LABEL = "root"
+OPTIONS = (f"root=PARTLABEL={LABEL}", "rootfstype=ext4")
+"""What the kernel is told: the same for every content, so that one kernel image fits all of them."""
 _MIB = 1 << 20
 # Pieces of 16 MiB: LUKS' header, a copy of it while the root is moved behind it, and what rounding to pieces takes.
 _ENCRYPTION_ROOM = 3 * 16 * _MIB
@@ -36,6 +39,11 @@ _INODE_BYTES = 256
 _SPARE_INODES = 65536
 
 
+def opener(root: Root) -> str:
+    """How the initrd opens such a root: a key of :data:`bedplate.compose.initrd.OPENERS`."""
+    return "encryptable" if root.encryption == "offered" else "plain"
+
+
 class Ext4Root:
     """See :class:`bedplate.compose.roots.base.RootWriter`."""
 
@@ -45,7 +53,7 @@ class Ext4Root:
     @property
     def opener(self) -> str:
         """See the protocol."""
-        return "encryptable" if self._offers_encryption else "plain"
+        return opener(self._job.track.root)
 
     @property
     def _offers_encryption(self) -> bool:
@@ -68,7 +76,7 @@ class Ext4Root:
             self._make(root)
         with job.step("attributes"):
             set_attributes(job, root, folder)
-        return WrittenRoot(root, {ROOT: ""}, (f"root=PARTLABEL={LABEL}", "rootfstype=ext4"))
+        return WrittenRoot(root, {ROOT: ""}, OPTIONS)
 
     def slots(self, written: WrittenRoot, seed: UUID) -> tuple[SlotSpec, ...]:
         """One partition, last on the disk."""

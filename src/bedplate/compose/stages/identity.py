@@ -49,6 +49,25 @@ def os_release(name: ImageName) -> bytes:
     return "".join(f"{key}={_quoted(value)}\n" for key, value in fields.items() if value).encode()
 
 
+def kernel_os_release(name: ImageName, version: str, release: str) -> bytes:
+    """The text of os-release in a kernel image that comes as a package: it belongs to a track, not to one image.
+
+    ``version`` is the kernel's (``uname -r``), ``release`` the package's version and release. The boot loader takes
+    IMAGE_ID as the key to sort by, and IMAGE_VERSION behind it, the newest first.
+    """
+    fields = {
+        "ID": name.distribution,
+        "NAME": name.distribution_name,
+        "PRETTY_NAME": f"{name.distribution_name} ({name.title}), Linux {version}, {release}",
+        "VARIANT": name.title,
+        "VARIANT_ID": name.track,
+        "IMAGE_ID": f"{name.distribution}-{name.track}",
+        "IMAGE_VERSION": release,
+        "HOME_URL": name.home_url,
+    }
+    return "".join(f"{key}={_quoted(value)}\n" for key, value in fields.items() if value).encode()
+
+
 def _quoted(value: str) -> str:
     if value and all(c.isalnum() or c in "._-" for c in value):
         return value

@@ -70,6 +70,9 @@ class Kernel(Definition):
     ``encryption_modules`` only where the root is encrypted.
     ``module_files`` says whether the listed modules lie in the image unpacked, or all of them as their package ships
     them, which is what a package manager on the machine expects. ``profiles`` are further entries of the boot menu.
+
+    With a ``flavour`` the signed image is a package, ``ID-TRACK-kernel-FLAVOUR``: the next one is installed beside it.
+    ``revision`` is a part of those packages' release: it counts up when the images change although the kernel does not.
     """
 
     package: str
@@ -79,6 +82,8 @@ class Kernel(Definition):
     encryption_modules: list[str] = []
     module_files: Literal["plain", "shipped"] = "plain"
     profiles: list[Profile] = []
+    flavour: str = Field(default="", pattern=r"^([a-z][a-z0-9-]*)?$")
+    revision: int = Field(default=1, ge=1)
 
     @model_validator(mode="after")
     def _shipped_are_all(self) -> Self:
