@@ -27,6 +27,8 @@ from bedplate.packages.rpm.sign import sign_rpms
 from bedplate.packages.rpm.spec import PackageSpec
 from bedplate.packages.rpm.writer import write_rpm
 
+MANY = 1001
+MODULES = "/usr/lib/python3/dist-packages/life_modules"
 UNIT = """\
 [Unit]
 Description=A demo that says how it was stopped
@@ -68,6 +70,11 @@ def other_files() -> dict[str, bytes]:
             b".TH LIFE-OTHER 1\n.SH NAME\nlife-other \\- brings what takes long\n", mtime=0
         ),
     }
+
+
+def module_files() -> dict[str, bytes]:
+    """Files of a package of more Python modules than are compiled while dnf waits."""
+    return {f"{MODULES}/m{number}.py": b"n = %d\n" % number for number in range(MANY)}
 
 
 def _module(name: str) -> bytes:

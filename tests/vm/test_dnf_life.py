@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pytest
 from tests.support.hundred import asked_for, install_one_by_one
-from tests.support.life_demo import LifeRepository, demo_files, other_files
+from tests.support.life_demo import MANY, MODULES, LifeRepository, demo_files, module_files, other_files
 from tests.support.packages import TestKey
 from tests.support.repository import make_repository
 from tests.support.server import DENIALS, Server, booted_server
@@ -73,6 +73,7 @@ def life(workspace: Workspace, toolbox: Toolbox, tmp_path_factory: pytest.TempPa
     repository = LifeRepository(folder, place / "scratch", definition, signer)
     repository.add("life-demo", 1, demo_files(1))
     repository.add("life-other", 1, other_files())
+    repository.add("life-modules", 1, module_files())
     repository.publish(NOW)
     base = add_formats(workspace, build_tracks(workspace, ["server"]).builds[0], ["oci"])
     drives = [Drive(base.build.path("base.oci.tar"), "base-image")]
@@ -104,6 +105,19 @@ def test_triggers_do_what_scripts_would_have_done(life: Life) -> None:
     ).text
     assert "brings what takes long" in seen
     assert seen.split()[-1] == "1"
+
+
+def test_byte_code_of_a_large_package_is_made_when_nobody_waits_for_it(life: Life) -> None:
+    done = life.dnf("install life-modules")
+    assert done.code == 0, done.text
+    seen = life.words(
+        "timeout 900 sh -c 'while ls /var/lib/bedplate | grep -q bytecode; do sleep 1; done';"
+        f" ls {MODULES}/__pycache__ | wc -l;"
+        " systemctl show -P Result bedplate-bytecode; systemctl is-enabled bedplate-bytecode;"
+        " python3 -c 'import life_modules.m7 as m; print(m.n, m.__spec__.cached)'"
+    )
+    assert seen[:4] == [str(MANY), "success", "enabled", "7"]
+    assert seen[4].startswith(f"{MODULES}/__pycache__/m7.")
 
 
 def test_a_preset_is_applied_once_and_the_administrator_has_the_last_word(life: Life) -> None:
