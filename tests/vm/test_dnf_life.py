@@ -39,6 +39,7 @@ run $image bash -c '
   . /etc/os-release; echo "track $VARIANT_ID"; [ ! -e /usr/lib/modules ] && echo "no modules"
   rpm -qa | wc -l; tr "\0" "\n" </proc/self/attr/current'
 echo "through a pipe" | run -i --network none $image cat
+systemctl daemon-reload
 systemd-run -q --wait -P podman run --rm $image bash -c 'tr "\0" "\n" </proc/self/attr/current; echo "by a service"'
 """
 
@@ -181,6 +182,7 @@ def test_podman_runs_the_base_image_confined(life: Life) -> None:
     ran = life.ask(_PODMAN)
     assert ran.code == 0, ran.text + ran.stderr
     lines = ran.text.splitlines()
+    assert life.ask(DENIALS).text.splitlines() == []
     assert lines[:2] == ["track server", "no modules"]
     assert int(lines[2]) > 100  # packages, as rpm in the container counts them
     labels = [line.split(":")[2:] for line in lines if line.startswith("system_u:")]
