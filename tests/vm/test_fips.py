@@ -144,6 +144,12 @@ def test_signed_packages_are_installed(guest: Guest) -> None:
     assert "nginx" in done.text
 
 
+def test_its_kernel_is_not_installed_beside_the_plain_servers(guest: Guest) -> None:
+    # Both are in one repository, and their images would lie in one place.
+    said = guest.ask("rpm -q --conflicts bedplate-server-fips-kernel-cloud")
+    assert said.splitlines() == ["bedplate-server-kernel-cloud"]
+
+
 def test_nothing_was_denied(guest: Guest) -> None:
     assert guest.ask(DENIALS) == ""
 

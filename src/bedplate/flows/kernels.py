@@ -23,7 +23,7 @@ from bedplate.packages.rpm.writer import WRITER_VERSION, write_rpm
 from bedplate.trust.keys import KeyStore
 from bedplate.trust.sign_efi import sign_efi
 
-REVISION = 1
+REVISION = 2
 """Part of every cache key: raise it when the same inputs give another package."""
 
 
@@ -60,6 +60,7 @@ def _package(workspace: Workspace, inputs: BuildInputs, keys: KeyStore, flavour:
             [track.id, track.title, track.root.model_dump(mode="json"), track.kernel.model_dump(mode="json")],
             inputs.keys.public,
             flavour,
+            track.extends,
             kernel.digest,
             sorted([one.nevra.name, one.digest] for one in inputs.packages),
         ]
@@ -110,6 +111,8 @@ def _write(
         requires=(f"{kernel.nevra.name} >= {kernel.nevra.evr}", f"{distro.id}-kernels"),
         # dnf installs packages with the first one side by side, and keeps as many as installonly_limit says.
         provides=("installonlypkg(kernel)", f"{distro.id}-{track.id}-kernel = {nevra.evr}"),
+        # The same kernel for another system: its image would lie in the same place.
+        conflicts=(kernel_package_name(distro.id, track.extends, flavour),) if track.extends else (),
         files=(
             FileEntry(folder, FileKind.DIRECTORY, 0o755, mtime=distro.source_date_epoch),
             *(_file(path, data, distro.source_date_epoch) for path, data in contents.items()),
