@@ -56,7 +56,7 @@ def run(connection: Connection, ended: list[bool], fault: Exception | None = Non
         return StreamingResponse(news())
 
     people: Any = Starlette(routes=[Route("/news", answer)])
-    asyncio.run(Application(None, people).__rsgi__(SCOPE, connection))  # type: ignore[arg-type] - no poll comes
+    asyncio.run(Application(None, people).__rsgi__(SCOPE, connection))  # type: ignore[arg-type]  # no poll comes
 
 
 def test_a_client_that_goes_away_is_no_failure_and_ends_its_stream(caplog: pytest.LogCaptureFixture) -> None:
